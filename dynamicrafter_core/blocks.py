@@ -1,0 +1,67 @@
+"""What the UNet's building blocks have in common: the conditions they see and how they are chained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Everything a block may look at beside the latent. Rows are (branch, batch): k guidance branches of b clips."""
+
+    frames: int
+    embedding: Tensor  # b e: the timestep, with fs where the model knows it
+    text: Tensor  # k*b l d
+    image: Tensor | None  # k*b t n d, or k*b 1 n d when all frames share the tokens
+    image_strength: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return self.text.shape[0]
+
+
+class Block(nn.Module):
+    """A layer of frames, (b t) c h w, that also sees the conditions."""
+
+    def forward(self, h: Tensor, conditions: Conditions) -> Tensor:
+        raise NotImplementedError
+
+
+class Stage(nn.ModuleList):
+    """Layers in a row, numbered as the released state dicts number them."""
+
+    def forward(self, h: Tensor, conditions: Conditions) -> Tensor:
+        for layer in self:
+            h = layer(h, conditions) if isinstance(layer, Block) else layer(h)
+        return h
+
+
+class Downsample(nn.Module):
+    def __init__(self, channels: int, *, dtype: Any = None, device: Any = None, operations: Any = nn) -> None:
+        super().__init__()
+        self.op = operations.Conv2d(channels, channels, 3, stride=2, padding=1, dtype=dtype, device=device)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.op(h)
+
+
+class Upsample(nn.Module):
+    def __init__(self, channels: int, *, dtype: Any = None, device: Any = None, operations: Any = nn) -> None:
+        super().__init__()
+        self.conv = operations.Conv2d(channels, channels, 3, padding=1, dtype=dtype, device=device)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.conv(F.interpolate(h, scale_factor=2, mode="nearest"))
+
+
+def sinusoid(values: Tensor, width: int) -> Tensor:
+    """b -> b width: cosines, then sines, of geometrically spaced frequencies; always float32."""
+    half = width // 2
+    frequencies = torch.exp(-torch.arange(half, device=values.device, dtype=torch.float32) / half * 9.210340371976184)
+    angles = values.float()[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)

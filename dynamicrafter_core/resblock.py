@@ -1,0 +1,71 @@
+"""The convolutional block: two spatial convolutions under the timestep, then a stack of convolutions over time."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from .blocks import Block, Conditions
+from .layout import repeat_rows, to_frames, to_volume
+
+
+class TemporalConv(nn.Module):
+    """Four convolutions along time, added to their input (ModelScope's temporal layers)."""
+
+    def __init__(self, channels: int, groups: int, dropout: float, make: dict[str, Any], operations: Any) -> None:
+        super().__init__()
+
+        def step(*between: nn.Module) -> nn.Sequential:
+            norm = operations.GroupNorm(groups, channels, eps=1e-5, **make)
+            conv = operations.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), **make)
+            return nn.Sequential(norm, nn.SiLU(), *between, conv)
+
+        self.conv1 = step()
+        self.conv2 = step(nn.Dropout(dropout))
+        self.conv3 = step(nn.Dropout(dropout))
+        self.conv4 = step(nn.Dropout(dropout))
+
+    def forward(self, volume: Tensor) -> Tensor:
+        return volume + self.conv4(self.conv3(self.conv2(self.conv1(volume))))
+
+
+class ResBlock(Block):
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        embedding: int,
+        *,
+        temporal_conv: bool = True,
+        groups: int = 32,
+        dropout: float = 0.0,
+        dtype: Any = None,
+        device: Any = None,
+        operations: Any = nn,
+    ) -> None:
+        super().__init__()
+        make = {"dtype": dtype, "device": device}
+        self.in_layers = nn.Sequential(
+            operations.GroupNorm(groups, channels_in, eps=1e-5, **make),
+            nn.SiLU(),
+            operations.Conv2d(channels_in, channels_out, 3, padding=1, **make),
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), operations.Linear(embedding, channels_out, **make))
+        self.out_layers = nn.Sequential(
+            operations.GroupNorm(groups, channels_out, eps=1e-5, **make),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            operations.Conv2d(channels_out, channels_out, 3, padding=1, **make),
+        )
+        same = channels_in == channels_out
+        self.skip_connection = nn.Identity() if same else operations.Conv2d(channels_in, channels_out, 1, **make)
+        if temporal_conv:  # the name is spelt so in every released file
+            self.temopral_conv = TemporalConv(channels_out, groups, dropout, make, operations)
+
+    def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
+        h = self.in_layers(x)
+        shift = repeat_rows(self.emb_layers(conditions.embedding), h.shape[0] // conditions.frames)  # b c
+        h = h + shift.repeat_interleave(conditions.frames, 0)[:, :, None, None]
+        h = self.skip_connection(x) + self.out_layers(h)
+        if hasattr(self, "temopral_conv"):
+            h = to_frames(self.temopral_conv(to_volume(h, conditions.frames)))
+        return h
