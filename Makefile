@@ -1,0 +1,31 @@
+# Everything a contributor runs. Needs Python >= 3.10 and make; the README has the same commands for systems without make.
+PYTHON ?= python3
+VENV ?= .venv
+export VENV
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help environment test check format clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
+
+environment:  ## .venv with torch and both ComfyUI versions; made once, about 6 GB
+	@$(PYTHON) tools/environment.py
+
+test: environment  ## all tests, in both ComfyUI versions; ARGS go to pytest
+	@$(BIN)/python tools/run_tests.py $(ARGS)
+
+check: environment  ## format, lint, types and the fast tests without a host
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q -m "not slow" tests/core tests/tools tests/test_house.py
+
+format: environment  ## rewrite the sources in the one style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove caches and build products; the environment stays
+	rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,44 @@
+"""Run the tests in every ComfyUI the pack supports: the host tests in the oldest, then all tests in the newest.
+
+Where one host is given (COMFYUI_PATH, or the ComfyUI this repository is installed in), all tests run once, in that one.
+
+    .venv/bin/python tools/run_tests.py [pytest's arguments]
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import environment
+import hosts
+
+HOST_TESTS = ["tests/host", "tests/e2e"]
+# Not `python -m pytest`: that puts the repository root on sys.path, where `nodes` would hide the host's module of that name.
+PYTEST = "import sys; sys.path.remove(''); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+
+
+def run_pytest(python: Path, host: Path, arguments: list[str]) -> int:
+    sys.stdout.write(f"\nTests in {host.name}, {python}\n")
+    sys.stdout.flush()
+    environ = {**os.environ, "COMFYUI_PATH": str(host)}
+    return subprocess.run([python, "-c", PYTEST, *arguments], cwd=hosts.ROOT, env=environ).returncode
+
+
+def main(arguments: list[str]) -> int:
+    python = environment.python_of(environment.environment_folder())
+    if given := hosts.given_host():
+        return run_pytest(python, given, arguments)
+    thin = environment.python_of(environment.thin_environment(environment.environment_folder(), hosts.OLDEST))
+    host_tests = [folder for folder in HOST_TESTS if (hosts.ROOT / folder).is_dir()]
+    in_oldest = run_pytest(thin, hosts.find_host("oldest"), [*host_tests, *arguments])
+    in_newest = run_pytest(python, hosts.find_host("newest"), arguments)
+    if in_oldest:
+        sys.stdout.write(f"In ComfyUI {hosts.OLDEST.version} tests failed: see the first run above.\n")
+    return in_oldest or in_newest
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
