@@ -20,7 +20,7 @@ class GatedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
+        return F.gelu(gate).mul_(value)
 
 
 class FeedForward(nn.Module):
@@ -139,11 +139,11 @@ class TransformerBlock(nn.Module):
         self.norm3 = operations.LayerNorm(width, **make)
 
     def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
-        x = x + self.attn1(self.norm1(x), conditions)
+        x = self.attn1(self.norm1(x), conditions).add_(x)
         if isinstance(self.attn2, DualAttention):  # here the guidance branches part
             x = repeat_rows(x, conditions.rows * conditions.frames)
-        x = x + self.attn2(self.norm2(x), conditions)
-        return x + self.ff(self.norm3(x))
+        x = self.attn2(self.norm2(x), conditions).add_(x)
+        return self.ff(self.norm3(x)).add_(x)
 
 
 class SpatialTransformer(Block):
