@@ -1,4 +1,4 @@
-"""Which ComfyUI the host tests run in."""
+"""Which ComfyUI the host tests run in; and that pytest leaves the pack's own `__init__.py` alone."""
 
 from pathlib import Path
 
@@ -8,6 +8,18 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-host", action="store_true", help="skip the tests that need ComfyUI, instead of failing them")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(RootIsNoPackage())
+
+
+class RootIsNoPackage:
+    """The repository root has an `__init__.py` for the host to import; pytest would import it before every test."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        return pytest.Dir.from_parent(parent, path=path) if path == hosts.ROOT else None
 
 
 @pytest.fixture(scope="session")

