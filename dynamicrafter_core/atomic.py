@@ -1,0 +1,83 @@
+"""Files appear whole or not at all: they are written beside their place under a hidden name, and renamed in the end.
+
+Whatever ends the writing early (a full disk, Ctrl-C, a bug) takes the unfinished file with it, and what stood there
+before still stands.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import InputError
+
+
+@contextlib.contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """Yields the path of a file or folder yet to be made; when the block ends well, it becomes `target`."""
+    part = _hidden(target)
+    try:
+        yield part
+        _flush(part)
+        _move(part, target)
+    except OSError as error:
+        _remove(part)
+        raise cannot_write(target, error) from error
+    except BaseException:
+        _remove(part)
+        raise
+
+
+def check_writable(target: Path) -> None:
+    """That `target` can be made, found out before the work whose result it is to hold. Leaves nothing behind."""
+    folder = target.parent
+    if not folder.is_dir():
+        problem = "is a file, not a folder" if folder.exists() else "does not exist; make it first"
+        raise InputError(f"{target} cannot be written: its folder {folder} {problem}.")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write(target, error) from error
+
+
+def cannot_write(target: Path, error: OSError) -> InputError:
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    return InputError(
+        f"{target} cannot be written ({reason}); nothing is left of it, give a place with room and access."
+    )
+
+
+def _move(part: Path, target: Path) -> None:
+    if not (part.is_dir() and target.is_dir()):
+        part.replace(target)
+        return
+    old = _hidden(target)  # a folder cannot be replaced in one step, but this way never a mixture of two
+    target.rename(old)
+    try:
+        part.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
+
+
+def _flush(part: Path) -> None:
+    """To the disk itself: some file systems tell only now that there is no room."""
+    for file in part.iterdir() if part.is_dir() else [part]:
+        with file.open("rb+") as opened:
+            os.fsync(opened.fileno())
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        part.unlink(missing_ok=True)
+
+
+def _hidden(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
