@@ -27,7 +27,7 @@ class TemporalConv(nn.Module):
     def forward(self, h: Tensor, frames: int) -> Tensor:
         # Pixels in one axis: the same convolution, and PyTorch picks its fast CPU kernel by the size of the leading axes.
         line = to_volume(h.flatten(2).unflatten(2, (-1, 1)), frames)  # b c t (h w) 1
-        line = self.conv4(self.conv3(self.conv2(self.conv1(line)))).add_(line)
+        line = line + self.conv4(self.conv3(self.conv2(self.conv1(line))))
         return to_frames(line).reshape(h.shape)
 
 
@@ -68,7 +68,7 @@ class ResBlock(Block):
         h = self.in_layers(x)
         shift = repeat_rows(self.emb_layers(conditions.embedding), h.shape[0] // conditions.frames)  # b c
         h = h + shift.repeat_interleave(conditions.frames, 0)[:, :, None, None]
-        h = self.out_layers(h).add_(self.skip_connection(x))
+        h = self.skip_connection(x) + self.out_layers(h)
         if hasattr(self, "temopral_conv"):
             h = self.temopral_conv(h, conditions.frames)
         return h

@@ -139,11 +139,11 @@ class TransformerBlock(nn.Module):
         self.norm3 = operations.LayerNorm(width, **make)
 
     def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
-        x = self.attn1(self.norm1(x), conditions).add_(x)
+        x = x + self.attn1(self.norm1(x), conditions)
         if isinstance(self.attn2, DualAttention):  # here the guidance branches part
             x = repeat_rows(x, conditions.rows * conditions.frames)
-        x = self.attn2(self.norm2(x), conditions).add_(x)
-        return self.ff(self.norm3(x)).add_(x)
+        x = x + self.attn2(self.norm2(x), conditions)
+        return x + self.ff(self.norm3(x))
 
 
 class SpatialTransformer(Block):
