@@ -1,0 +1,187 @@
+"""Checkpoint files in, parts of a model out: opened, recognised, checked to the last key, and loaded without a second copy.
+
+    load_checkpoint("model.ckpt").load("unet", dtype=torch.float16, device="cuda")
+
+Every part may come from the one released file or from a file of its own; a part in an extra file replaces the first file's.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .detection import Detection, detect, metadata_family, read_own_metadata
+from .errors import InputError
+from .families import FAMILIES, Family, find_family
+from .fitting import check_fit
+from .foreign import name_foreign
+from .naming import PARTS, PREFIXES, Naming, PartName, split_names
+from .parts import CONFIGS, PartConfig, Shapes, build
+from .reading import Opened, open_file
+
+RELEASE_EVERY = 256 * 2**20  # bytes of a file gone through before their memory is given back
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a part's tensors are: its key -> the file's key."""
+
+    opened: Opened
+    names: Mapping[str, str]
+
+    @property
+    def shapes(self) -> Shapes:
+        return {key: self.opened.shapes[name] for key, name in self.names.items()}
+
+    def tensor(self, key: str) -> Tensor:
+        return self.opened.tensors[self.names[key]]
+
+    def dtype(self, key: str) -> torch.dtype:
+        return self.opened.dtypes[self.names[key]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    family: Family  # with this file's own figures, where it has such
+    detection: Detection
+    sources: Mapping[PartName, Source]
+    configs: Mapping[PartName, PartConfig]
+    buffers: Source  # the stored schedule, perhaps empty
+
+    @property
+    def parts(self) -> tuple[PartName, ...]:
+        return tuple(self.sources)
+
+    def _source(self, part: PartName) -> Source:
+        if part not in PARTS:
+            raise InputError(f"There is no part {part!r}; the parts are {', '.join(PARTS)}.")
+        if part not in self.sources:
+            where = next(iter(self.sources.values())).opened.path
+            raise InputError(
+                f"{where} holds no {part} part, only {', '.join(self.parts)}; give a file that does, as an extra one."
+            )
+        return self.sources[part]
+
+    def shapes(self, part: PartName) -> Shapes:
+        return self._source(part).shapes
+
+    def state_dict(self, part: PartName) -> dict[str, Tensor]:
+        """Released key (without the part's prefix) -> view of the file."""
+        source = self._source(part)
+        return {key: source.tensor(key) for key in source.names}
+
+    def load(
+        self,
+        part: PartName,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
+        operations: Any = nn,
+    ) -> nn.Module:
+        """The part as a module for inference. Without a dtype it keeps the file's, and on the CPU it is the mapped file."""
+        source = self._source(part)
+        module = build(self.configs[part], dtype, "meta", operations).requires_grad_(False)
+        state, passed = {}, 0
+        for key in module.state_dict():
+            stored = source.tensor(key)
+            state[key] = stored.to(device=device, dtype=dtype or stored.dtype)
+            passed += stored.nbytes if state[key] is not stored else 0
+            if passed > RELEASE_EVERY:
+                del stored
+                source.opened.tensors.release()
+                passed = 0
+        module.load_state_dict(state, assign=True)
+        return module.eval()
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    variant: str | Family = "auto",
+    extra: Iterable[str | os.PathLike[str]] = (),
+) -> Checkpoint:
+    """Open `path` and files with further parts; nothing but their tables of contents is read until a part is loaded."""
+    files = [open_file(path), *(open_file(other) for other in extra)]
+    namings = [split_names(opened.shapes) for opened in files]
+    for opened, naming in zip(files, namings, strict=True):
+        _check_known(opened, naming)
+    where = " with ".join(str(opened.path) for opened in files)
+    sources = {
+        part: Source(opened, naming.parts[part])
+        for opened, naming in zip(files, namings, strict=True)
+        for part in naming.parts
+    }
+    sources = {part: sources[part] for part in PARTS if part in sources}
+    buffers = next(
+        (Source(o, n.buffers) for o, n in zip(files, namings, strict=True) if n.buffers), Source(files[0], {})
+    )
+    metadata = sources["unet"].opened.metadata if "unet" in sources else files[0].metadata
+
+    scale_arr = buffers.tensor("scale_arr") if "scale_arr" in buffers.names else None
+    detection = _detect(where, sources, metadata, scale_arr, variant, str(path))
+    family = variant if isinstance(variant, Family) else find_family(detection.name)
+    figures, known = _own_figures(metadata, where)
+    configs = check_fit(where, {part: source.shapes for part, source in sources.items()}, family, known)
+    return Checkpoint(_adjust(family, figures, scale_arr), detection, sources, configs, buffers)
+
+
+def _check_known(opened: Opened, naming: Naming) -> None:
+    if not naming.parts:
+        raise InputError(
+            f"{opened.path} is {name_foreign(opened.shapes)}, not a checkpoint of this family or a part of one; "
+            f"the variants are {', '.join(FAMILIES)}."
+        )
+    if naming.unknown:
+        first = ", ".join(naming.unknown[:3])
+        raise InputError(
+            f"{opened.path} holds {len(naming.unknown)} tensors that belong to no part ({first}); the parts' names begin "
+            f"with {', '.join(PREFIXES.values())}."
+        )
+
+
+def _detect(
+    where: str,
+    sources: Mapping[PartName, Source],
+    metadata: Mapping[str, str],
+    scale_arr: Tensor | None,
+    variant: str | Family,
+    filename: str,
+) -> Detection:
+    named = variant.name if isinstance(variant, Family) else None if variant == "auto" else find_family(variant).name
+    if "unet" not in sources:  # a split file: only a name can tell
+        told = named or metadata_family(metadata)
+        if told:
+            return Detection(
+                told, (told,), ("The variant was named." if named else f"Metadata: the file says {told}.",)
+            )
+    if named:
+        return Detection(named, (named,), ("The variant was named.",))
+    shapes = {PREFIXES[part] + key: shape for part, source in sources.items() for key, shape in source.shapes.items()}
+    return detect(shapes, metadata, scale_arr, filename)
+
+
+def _own_figures(metadata: Mapping[str, str], where: str) -> tuple[dict[str, Any], dict[PartName, dict[str, Any]]]:
+    """What the file states of itself: figures of its family record, and of its parts' configs."""
+    own = read_own_metadata(metadata)
+
+    def stated(name: str, record: Any) -> dict[str, Any]:
+        values = own.get(name, {})
+        unknown = set(values) - ({field.name for field in fields(record)} - {*PARTS, "name"})
+        if unknown:
+            raise InputError(
+                f"{where} states in its metadata what no {name} has ({', '.join(sorted(unknown))}); it is of a later "
+                "version of this project, or not of it."
+            )
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+    return stated("figures", Family), {part: stated(part, CONFIGS[part]) for part in PARTS}
+
+
+def _adjust(family: Family, figures: Mapping[str, Any], scale_arr: Tensor | None) -> Family:
+    """The released record, but for what the file states, or its stored schedule shows, as a fine-tune's may."""
+    if scale_arr is not None and family.base_scale is not None:
+        stored = float(scale_arr[-1])
+        if abs(stored - family.base_scale) > 0.005:  # more than half precision explains
+            figures = {"base_scale": stored, **figures}
+    return replace(family, **figures)
