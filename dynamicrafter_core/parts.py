@@ -12,6 +12,7 @@ from .dual_reference import DualReferenceAutoencoder
 from .encoders import TextTower, TextTowerConfig, VisionTower, VisionTowerConfig
 from .naming import PartName
 from .projector import Projector, ProjectorConfig
+from .tower_shapes import text_shapes, vision_shapes
 from .unet import VideoUNet
 from .unet_config import UNetConfig
 
@@ -50,6 +51,11 @@ def build(
 @lru_cache(maxsize=64)
 def shapes_of(config: PartConfig) -> Shapes:
     """Key -> shape of the part's state dict."""
+    match config:
+        case TextTowerConfig():
+            return text_shapes(config)
+        case VisionTowerConfig():
+            return vision_shapes(config)
     return {key: tuple(tensor.shape) for key, tensor in build(config, device="meta").state_dict().items()}
 
 
