@@ -41,17 +41,19 @@ class TimeStack(nn.Module):
 
 
 class VideoBlock(ResidualBlock):
-    """A residual block over space, then one over time, blended by a learned weight."""
+    """A residual block over space, then one over time, blended by a learned weight.
+
+    `forward` is the first alone: what goes into it is then free before the second, where a clip needs the most memory.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, groups: int, make: dict[str, Any], operations: Any) -> None:
         super().__init__(channels_in, channels_out, groups, make, operations)
         self.mix_factor = nn.Parameter(torch.zeros(1, **make))
         self.time_stack = TimeStack(channels_out, groups, make, operations)
 
-    def forward(self, x: Tensor, frames: int = 1, chunk: int | None = None) -> Tensor:
-        still = in_chunks(super().forward, x, chunk)
-        change = to_frames(self.time_stack(to_volume(still, frames)))
-        return torch.addcmul(still, change, self.mix_factor.to(still).sigmoid())  # a (y + change) + (1 - a) y
+    def mix_frames(self, h: Tensor, frames: int) -> Tensor:
+        change = to_frames(self.time_stack(to_volume(h, frames)))
+        return torch.addcmul(h, change, self.mix_factor.to(h).sigmoid())  # a (h + change) + (1 - a) h
 
 
 class Combiner(nn.Module):
@@ -116,14 +118,18 @@ class ReferenceDecoder(Decoder):
         def refine(index: int, h: Tensor) -> Tensor:
             return h if references is None else self.attn_refinement[index](h, references[index], frames, chunk)
 
+        mid: Any = self.mid
         h = in_chunks(self.conv_in, z, chunk)
-        h = self.mid.block_1(h, frames, chunk)
-        h = in_chunks(self.mid.attn_1, h, chunk)
-        h = self.mid.block_2(h, frames, chunk)
+        h = in_chunks(mid.block_1, h, chunk)
+        h = mid.block_1.mix_frames(h, frames)
+        h = in_chunks(mid.attn_1, h, chunk)
+        h = in_chunks(mid.block_2, h, chunk)
+        h = mid.block_2.mix_frames(h, frames)
         level: Any
         for index, level in reversed(list(enumerate(self.up))):
             for block in level.block:
-                h = block(h, frames, chunk)
+                h = in_chunks(block, h, chunk)
+                h = block.mix_frames(h, frames)
             h = refine(index, h)
             if index:
                 h = in_chunks(level.upsample, h, chunk)
