@@ -1,0 +1,9 @@
+"""DynamiCrafter for ComfyUI: the pack's face. Nothing is imported before the host asks for the nodes."""
+
+WEB_DIRECTORY = "./web"
+
+
+async def comfy_entrypoint():
+    from .nodes.extension import DynamiCrafterNodes
+
+    return DynamiCrafterNodes()

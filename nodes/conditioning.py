@@ -1,0 +1,159 @@
+"""What the model is told of the image: as context beside the text, and as detail beside the noise."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .host import context, guidance
+from .host.feedback import show
+
+
+class DynamiCrafterImageContext(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynamiCrafterImageContext",
+            display_name="DynamiCrafter Image Context",
+            category="DynamiCrafter/conditioning",
+            description="Tells the model what the image shows: CLIP sees the whole image, without a crop, and the model's "
+            "projector turns that into tokens beside the text. The negative gets the tokens of no image (mid-grey).",
+            search_aliases=["clip vision", "image prompt", "dynamicrafter image"],
+            inputs=[
+                io.Model.Input("model", tooltip="From Load DynamiCrafter; its image projector is used."),
+                io.ClipVision.Input("clip_vision", tooltip="CLIP ViT-H: from Load DynamiCrafter or Load CLIP Vision."),
+                io.Image.Input("image", tooltip="The image to animate. A batch of images makes one clip of each."),
+                io.Conditioning.Input("positive", tooltip="What shall happen, from CLIP Text Encode."),
+                io.Conditioning.Input("negative", tooltip="What shall not, or an empty prompt, from CLIP Text Encode."),
+            ],
+            outputs=[
+                io.Conditioning.Output("out_positive", display_name="positive", tooltip="Text and image."),
+                io.Conditioning.Output("out_negative", display_name="negative", tooltip="Text and no image."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, clip_vision: Any, image: Any, positive: list, negative: list) -> io.NodeOutput:
+        return io.NodeOutput(*context.add_image(model, clip_vision, image, positive, negative))
+
+
+class DynamiCrafterVisualGuidance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynamiCrafterVisualGuidance",
+            display_name="DynamiCrafter Visual Guidance",
+            category="DynamiCrafter/conditioning",
+            description="Gives the model the image's detail (its latent beside the noise of the frames), and makes the "
+            "empty latent of the video. Animate one image, lead from one image to another, or make a loop.",
+            search_aliases=["image to video", "interpolate", "loop", "keyframes", "dynamicrafter latent"],
+            inputs=[
+                io.Conditioning.Input("positive", tooltip="From DynamiCrafter Image Context."),
+                io.Conditioning.Input("negative", tooltip="From DynamiCrafter Image Context."),
+                io.Vae.Input("vae", tooltip="From Load DynamiCrafter, or Stable Diffusion's."),
+                io.Image.Input("image", tooltip="The first image. A batch of images makes one clip of each."),
+                io.Combo.Input(
+                    "mode",
+                    options=list(guidance.MODES),
+                    default="animate",
+                    tooltip="animate: the image guides every frame. interpolate: the image is the first frame, end_image "
+                    "the last. loop: the image is both, and the last frame is dropped when decoded. The last two want "
+                    "an interpolation model.",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    step=64,
+                    tooltip="Of the video; rounded to a multiple of 64. 0: the model's own size, upright for an upright "
+                    "image.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=0,
+                    min=0,
+                    max=4096,
+                    step=64,
+                    tooltip="Of the video; rounded to a multiple of 64. 0: the model's own size, or what the width asks for.",
+                ),
+                io.Int.Input(
+                    "frames",
+                    default=16,
+                    min=1,
+                    max=1024,
+                    tooltip="Of one clip. The models were trained on 16; for more than 64 use Context Windows (Manual).",
+                ),
+                io.Int.Input(
+                    "fs",
+                    default=0,
+                    min=0,
+                    max=100,
+                    tooltip="How fast things move. 0: the model's own default. For the 512, 1024 and interpolation models "
+                    "it is frames a second, and smaller moves more; for the 256 model it is a frame stride, and larger "
+                    "moves more. What it means for the loaded model is shown below the node.",
+                ),
+                io.Combo.Input(
+                    "fit",
+                    options=list(guidance.FITS),
+                    default="crop",
+                    tooltip="How an image of another shape becomes the video's: crop its sides, pad it with grey, or "
+                    "stretch it.",
+                ),
+                io.Image.Input(
+                    "end_image",
+                    optional=True,
+                    tooltip="The last image, for mode interpolate: one for all clips, or one for each.",
+                ),
+                io.Image.Input(
+                    "keyframes",
+                    optional=True,
+                    tooltip="More images at chosen frames, for interpolation models: one for each of keyframe_positions.",
+                ),
+                io.String.Input(
+                    "keyframe_positions",
+                    default="",
+                    optional=True,
+                    tooltip="The frames the keyframes stand at, counted from 0, such as 5, 10. Negative ones count from "
+                    "the end.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output("out_positive", display_name="positive", tooltip="With the image's detail."),
+                io.Conditioning.Output("out_negative", display_name="negative", tooltip="With the image's detail."),
+                io.Latent.Output(
+                    "latent", display_name="LATENT", tooltip="Empty, a row for each frame: for the sampler."
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        positive: list,
+        negative: list,
+        vae: Any,
+        image: Any,
+        mode: str,
+        width: int,
+        height: int,
+        frames: int,
+        fs: int,
+        fit: str,
+        end_image: Any = None,
+        keyframes: Any = None,
+        keyframe_positions: str = "",
+    ) -> io.NodeOutput:
+        plan = guidance.Plan(mode, width, height, frames, fs, fit)
+        made = guidance.add_detail(
+            plan,
+            positive,
+            negative,
+            vae,
+            image,
+            end_image,
+            keyframes,
+            guidance.read_positions(keyframe_positions, frames),
+        )
+        show(cls, "\n".join(made.notes))
+        return io.NodeOutput(made.positive, made.negative, made.latent)

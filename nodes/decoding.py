@@ -1,0 +1,36 @@
+"""Latents to frames."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .host import frames
+
+
+class DynamiCrafterDecode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynamiCrafterDecode",
+            display_name="DynamiCrafter Decode",
+            category="DynamiCrafter/latent",
+            description="Decodes the frames in portions that fit the memory there is. Of a loop the last frame, which "
+            "repeats the first, is dropped. With ToonCrafter's VAE the frames are decoded jointly, in sight of the first "
+            "and the last image. ComfyUI's own VAE Decode works too, without these two.",
+            search_aliases=["vae decode video", "tooncrafter decode"],
+            inputs=[
+                io.Vae.Input("vae", tooltip="The one that encoded the images: from Load DynamiCrafter or Load VAE."),
+                io.Latent.Input("latent", tooltip="From a sampler."),
+                io.Image.Input(
+                    "references",
+                    optional=True,
+                    tooltip="For ToonCrafter: the first and the last image. Not needed when the latent comes from "
+                    "DynamiCrafter Visual Guidance, which sends them along.",
+                ),
+            ],
+            outputs=[io.Image.Output("IMAGE", tooltip="The frames, for Create Video.")],
+        )
+
+    @classmethod
+    def execute(cls, vae: Any, latent: dict, references: Any = None) -> io.NodeOutput:
+        return io.NodeOutput(frames.decode_latent(vae, latent, references))

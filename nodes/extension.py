@@ -1,0 +1,29 @@
+"""The pack's nodes as the host registers them."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .conditioning import DynamiCrafterImageContext, DynamiCrafterVisualGuidance
+from .decoding import DynamiCrafterDecode
+from .loading import DynamiCrafterLoad, DynamiCrafterLoadParts
+from .replacements import register_replacements
+from .sampling import DynamiCrafterDDIM, DynamiCrafterGuider, DynamiCrafterSampler, DynamiCrafterSchedule
+
+NODES: list[type[io.ComfyNode]] = [
+    DynamiCrafterLoad,
+    DynamiCrafterLoadParts,
+    DynamiCrafterImageContext,
+    DynamiCrafterVisualGuidance,
+    DynamiCrafterSampler,
+    DynamiCrafterGuider,
+    DynamiCrafterDDIM,
+    DynamiCrafterSchedule,
+    DynamiCrafterDecode,
+]
+
+
+class DynamiCrafterNodes(ComfyExtension):
+    async def on_load(self) -> None:
+        await register_replacements()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES

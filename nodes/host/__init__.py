@@ -1,0 +1,1 @@
+"""Adapters over ComfyUI's own code: the only place that imports comfy."""

@@ -1,0 +1,67 @@
+"""Where model files lie in the host, and what to say of one that does not."""
+
+from pathlib import Path
+
+import folder_paths
+
+from ... import dynamicrafter_core
+from ...dynamicrafter_core.errors import InputError
+from ...dynamicrafter_core.families import FAMILIES, FINE_TUNES, Family
+
+EMBEDDED = "embedded"
+IN_THE_SAME_FILE = "in the same file"
+PART_FOLDERS = ("diffusion_models", "checkpoints")
+
+
+def checkpoints() -> list[str]:
+    return [EMBEDDED, *folder_paths.get_filename_list("checkpoints")]
+
+
+def parts() -> list[str]:
+    """Files that may hold a UNet or a projector: diffusion models first, then checkpoints of other names."""
+    return list(dict.fromkeys(name for folder in PART_FOLDERS for name in folder_paths.get_filename_list(folder)))
+
+
+def find(name: str, folders: tuple[str, ...]) -> str:
+    for folder in folders:
+        if path := folder_paths.get_full_path(folder, name):
+            return path
+    raise InputError(missing(name, folders))
+
+
+def missing(name: str, folders: tuple[str, ...]) -> str:
+    """Which file is not there, where it is looked for, and where to get it."""
+    family = guess_family(name)
+    known = family or FAMILIES["dynamicrafter_512"]
+    there = " or ".join(f"models/{folder}" for folder in folders)
+    guess = "By its name it is" if family else "Its name tells no variant; one is"
+    return (
+        f"{name} is not in {there}. {guess} {known.title}, published on the Hugging Face hub as {known.published}: put "
+        "the file there under this name, or choose another."
+    )
+
+
+def guess_family(name: str) -> Family | None:
+    """The variant whose name's words a file name holds most of."""
+    text = name.lower().replace("-", "_")
+    marks = {"toon": "tooncrafter_512", "interp": "dynamicrafter_512_interp", "1024": "dynamicrafter_1024"}
+    marks |= {"256": "dynamicrafter_256", "512": "dynamicrafter_512", "dynamicrafter": "dynamicrafter_512"}
+    if "videocrafter" in text or "t2v" in text or "i2v" in text:
+        marks = {"i2v": "videocrafter1_i2v_512", "videocrafter2": "videocrafter2_t2v_512"}
+        marks |= {"1024": "videocrafter1_t2v_1024", "": "videocrafter2_t2v_512"}
+    found = next((record for word, record in marks.items() if word in text), None)
+    if found and "cil" in text:
+        found = found + "_cil" if found + "_cil" in FINE_TUNES else found
+    return {**FAMILIES, **FINE_TUNES}.get(found or "")
+
+
+def embedded_path() -> str:
+    """The small model that ships with the pack."""
+    folder = Path(dynamicrafter_core.__file__).parent / "embedded"
+    found = sorted(folder.glob("*.safetensors"))
+    if not found:
+        raise InputError(
+            f"The embedded model is not in {folder}: this copy of the pack came without it; install the pack again, or "
+            "choose a checkpoint."
+        )
+    return str(found[0])

@@ -1,0 +1,167 @@
+"""Visual detail guidance: latents of images at the frames they stand for, in CONDITIONING, and the empty latent beside it."""
+
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import comfy.model_management
+import comfy.sd
+import torch
+from torch import Tensor
+
+from ...dynamicrafter_core.errors import InputError
+from ...dynamicrafter_core.families import Family, find_family
+from ...dynamicrafter_core.images import Fit, round_size
+from .conditions import CONCAT, FAMILY, FRAMES, FS, read, write
+from .encoders import ReferenceVAE
+from .images import fit
+from .vae import check_vae, encode
+
+MODES = ("animate", "interpolate", "loop")
+FITS: tuple[str, ...] = get_args(Fit)
+NODE = "DynamiCrafterVisualGuidance"
+
+# What travels in LATENT to DynamiCrafterDecode; other nodes hand it on unread.
+REFERENCES = "dynamicrafter_references"  # [clips, 2, H, W, 3]: ToonCrafter's first and last picture
+LOOP = "dynamicrafter_loop"  # frames of a clip whose last frame repeats its first
+
+
+@dataclass(frozen=True)
+class Plan:
+    mode: str
+    width: int
+    height: int
+    frames: int
+    fs: int
+    fit: Fit
+
+
+@dataclass(frozen=True)
+class Guided:
+    positive: list
+    negative: list
+    latent: dict[str, Any]
+    notes: list[str]
+
+
+def add_detail(
+    plan: Plan,
+    positive: list,
+    negative: list,
+    vae: comfy.sd.VAE | None,
+    image: Tensor,
+    end_image: Tensor | None = None,
+    keyframes: Tensor | None = None,
+    positions: tuple[int, ...] = (),
+) -> Guided:
+    vae = check_vae(vae, NODE)
+    name = read(positive, FAMILY)
+    family = None if name is None else find_family(name)
+    if family is not None and not family.concat:
+        raise InputError(
+            f"{family.title} has no channels for visual detail guidance: connect the conditioning to the sampler directly, "
+            "with EmptyLatentImage and the frames as its batch_size."
+        )
+    check_ends(plan, image, end_image)
+    check_keyframes(keyframes, positions)
+    width, height = choose_size(plan, image, family)
+    clips = image.shape[0]
+
+    first = fit(image, width, height, plan.fit)
+    latents = encode(vae, first)  # clips 4 h w
+    concat = latents.new_zeros(clips, plan.frames, *latents.shape[1:])
+    ends = [first]
+    if plan.mode == "animate":
+        concat[:] = latents[:, None]
+    else:
+        last = first if end_image is None else fit(end_image, width, height, plan.fit)
+        concat[:, 0] = latents
+        concat[:, -1] = latents if end_image is None else encode(vae, last)
+        ends.append(last.expand(clips, -1, -1, -1))
+    if keyframes is not None:
+        concat[:, list(positions)] = encode(vae, fit(keyframes, width, height, plan.fit))
+
+    values = {CONCAT: concat, FRAMES: plan.frames, FS: plan.fs}
+    device = comfy.model_management.intermediate_device()
+    latent: dict[str, Any] = {"samples": torch.zeros(clips * plan.frames, *latents.shape[1:], device=device)}
+    if plan.mode == "loop":
+        latent[LOOP] = plan.frames
+    if isinstance(vae, ReferenceVAE) and len(ends) == 2:
+        latent[REFERENCES] = torch.stack(ends, dim=1)
+    notes = describe(plan, clips, width, height, family)
+    return Guided(write(positive, values), write(negative, values), latent, notes)
+
+
+def check_ends(plan: Plan, image: Tensor, end_image: Tensor | None) -> None:
+    if plan.mode == "interpolate" and end_image is None:
+        hint = f" (image holds {image.shape[0]}: each of them begins a clip)" if image.shape[0] > 1 else ""
+        raise InputError(f"Mode interpolate leads from image to end_image, and end_image is not connected{hint}.")
+    if plan.mode != "interpolate" and end_image is not None:
+        raise InputError(f"Mode {plan.mode} has no end image: choose interpolate, or disconnect end_image.")
+    if plan.mode != "animate" and plan.frames < 2:
+        raise InputError(
+            f"Mode {plan.mode} needs a first and a last frame, and frames is {plan.frames}: give 2 or more."
+        )
+    if end_image is not None and end_image.shape[0] not in (1, image.shape[0]):
+        raise InputError(
+            f"There are {image.shape[0]} first images and {end_image.shape[0]} end images: give one end image for all "
+            "clips, or one for each."
+        )
+
+
+def check_keyframes(keyframes: Tensor | None, positions: tuple[int, ...]) -> None:
+    count = 0 if keyframes is None else keyframes.shape[0]
+    if count != len(positions):
+        raise InputError(
+            f"There are {count} keyframes and {len(positions)} keyframe_positions {list(positions)}: give a position for "
+            "each keyframe, such as 5, 10."
+        )
+
+
+def read_positions(text: str, frames: int) -> tuple[int, ...]:
+    """ "0, 5, -1" -> frames of the clip, each once."""
+    try:
+        listed = [int(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        raise InputError(
+            f"keyframe_positions is {text!r}; give whole numbers from 0 to {frames - 1}, such as 5, 10."
+        ) from None
+    wrong = [place for place in listed if not -frames <= place < frames]
+    places = [place % frames for place in listed]
+    if wrong or len(set(places)) < len(places):
+        problem = f"holds {wrong[0]}, which" if wrong else "names a frame twice, and"
+        raise InputError(
+            f"keyframe_positions {problem} a clip of {frames} frames does not have: give 0 to {frames - 1}."
+        )
+    return tuple(places)
+
+
+def choose_size(plan: Plan, image: Tensor, family: Family | None) -> tuple[int, int]:
+    """The video's size: asked for, or the model's own, turned as the image is; a multiple of 64 either way."""
+    height, width = image.shape[1:3]
+    if plan.width and plan.height:
+        return round_size(plan.width, plan.height)
+    if plan.width or plan.height:  # one side asked for: the other as the image has it
+        return round_size(plan.width or plan.height * width / height, plan.height or plan.width * height / width)
+    if family is None:
+        raise InputError(
+            "width and height are 0, for the model's own size, but the conditioning does not tell the model: pass it "
+            "through DynamiCrafterImageContext first, or give a width and a height."
+        )
+    long, short = max(family.width, family.height), min(family.width, family.height)
+    return (long, short) if width >= height else (short, long)
+
+
+def describe(plan: Plan, clips: int, width: int, height: int, family: Family | None) -> list[str]:
+    several = f"{clips} clips of " if clips > 1 else ""
+    notes = [f"{several}{plan.frames} frames, {width}x{height}"]
+    if family is None:
+        return notes
+    if family.fs_range:
+        low, high = family.fs_range
+        fs = plan.fs or family.fs_default
+        usual = "" if low <= fs <= high else f" (usual: {low} to {high})"
+        more = "larger" if family.fs_larger_moves_more else "smaller"
+        notes.append(f"fs {fs}: {family.fs_meaning}{usual}; {more} moves more")
+    if plan.mode not in family.modes:
+        notes.append(f"{family.title} was trained to {' and '.join(family.modes)}, not to {plan.mode}: expect little")
+    return notes

@@ -1,0 +1,20 @@
+"""IMAGE batches to pictures of the size of a video."""
+
+import torch
+from torch import Tensor
+
+from ...dynamicrafter_core.images import Fit, fit_image
+
+
+def to_signed(images: Tensor) -> Tensor:
+    """IMAGE [N,H,W,3 or 4] in [0,1] -> [N,3,H,W] in [-1,1]; what is transparent fades to mid-grey."""
+    pixels = 2 * images[..., :3] - 1
+    if images.shape[-1] == 4:
+        pixels = pixels * images[..., 3:]
+    return pixels.movedim(-1, 1).float()
+
+
+def fit(images: Tensor, width: int, height: int, how: Fit) -> Tensor:
+    """IMAGE [N,H,W,C] -> IMAGE [N,height,width,3]"""
+    fitted = torch.stack([fit_image(picture, width, height, how) for picture in to_signed(images)])
+    return ((fitted + 1) / 2).movedim(1, -1).clamp(0, 1)

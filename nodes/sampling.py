@@ -1,0 +1,190 @@
+"""Noise to video: in one node, or in the pieces that SamplerCustomAdvanced takes."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .host import options, run
+from .host.feedback import show
+from .host.sampler import ddim_sampler
+
+CFG_TEXT = {
+    "default": 7.5,
+    "min": 0.0,
+    "max": 30.0,
+    "step": 0.1,
+    "tooltip": "How strictly the video follows the prompt.",
+}
+CFG_IMAGE = {
+    "default": 7.5,
+    "min": 0.0,
+    "max": 30.0,
+    "step": 0.1,
+    "tooltip": "How strictly it follows the image. The same value as cfg_text is the usual single guidance, which needs one "
+    "pass less; higher keeps closer to the image and moves less.",
+}
+RESCALE = {
+    "default": -1.0,
+    "min": -1.0,
+    "max": 1.0,
+    "step": 0.05,
+    "tooltip": "Pulls guided frames back from too much contrast. -1: the model's own value (0.7 for the 512 and 1024 "
+    "models, 0 for the 256 model and VideoCrafter).",
+}
+ETA = {
+    "default": 1.0,
+    "min": 0.0,
+    "max": 1.0,
+    "step": 0.05,
+    "tooltip": "Fresh noise at each step: 1 as the models were published, 0 for none.",
+}
+STEPS = {"default": 50, "min": 1, "max": 1000, "tooltip": "More are slower and finer; 25 are often enough."}
+SPACING = {
+    "options": list(options.SPACINGS),
+    "default": "auto",
+    "tooltip": "Which timesteps are taken. 'auto': the model's own, uniform_trailing for the 512 and 1024 models, uniform "
+    "for the others (which may take a step more than asked for; the true count is shown).",
+}
+DENOISE = {
+    "default": 1.0,
+    "min": 0.0,
+    "max": 1.0,
+    "step": 0.01,
+    "tooltip": "Below 1 the run begins with the given latent, noised this far, instead of with noise alone.",
+}
+
+
+class DynamiCrafterSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynamiCrafterSampler",
+            display_name="DynamiCrafter Sampler",
+            category="DynamiCrafter/sampling",
+            description="The sampler the models were published with: DDIM, guided by text and image separately. The third "
+            "branch this needs (the image without the text) it makes itself.",
+            search_aliases=["dual cfg", "ddim", "dynamicrafter ksampler", "multi condition guidance"],
+            inputs=[
+                io.Model.Input("model", tooltip="From Load DynamiCrafter, with or without LoRAs."),
+                io.Conditioning.Input("positive", tooltip="Text, image and detail of what shall be."),
+                io.Conditioning.Input("negative", tooltip="Text of what shall not be."),
+                io.Latent.Input(
+                    "latent", tooltip="From DynamiCrafter Visual Guidance, or Empty Latent Image for text alone."
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The same seed gives the same frames.",
+                ),
+                io.Int.Input("steps", **STEPS),
+                io.Float.Input("cfg_text", display_name="text guidance", **CFG_TEXT),
+                io.Float.Input("cfg_image", display_name="image guidance", **CFG_IMAGE),
+                io.Float.Input("eta", **ETA),
+                io.Combo.Input("spacing", **SPACING),
+                io.Float.Input("guidance_rescale", display_name="guidance rescale", **RESCALE),
+                io.Float.Input("denoise", **DENOISE),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="White is made anew, black keeps the latent: one mask for all frames, or one for each.",
+                ),
+            ],
+            outputs=[io.Latent.Output("out_latent", display_name="LATENT", tooltip="The video, to be decoded.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        positive: list,
+        negative: list,
+        latent: dict,
+        seed: int,
+        steps: int,
+        cfg_text: float,
+        cfg_image: float,
+        eta: float,
+        spacing: str,
+        guidance_rescale: float,
+        denoise: float,
+        mask: Any = None,
+    ) -> io.NodeOutput:
+        guider = options.make_guider(model, positive, negative, cfg_text, cfg_image, guidance_rescale)
+        sigmas = options.make_sigmas(model, steps, spacing, denoise)
+        show(cls, options.describe(model, guider, sigmas))
+        return io.NodeOutput(run.sample(guider, ddim_sampler(eta), sigmas, latent, seed, mask))
+
+
+class DynamiCrafterGuider(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynamiCrafterGuider",
+            display_name="DynamiCrafter Guider",
+            category="DynamiCrafter/sampling",
+            description="Guidance by text and by image, for Sampler Custom Advanced and any sampler of ComfyUI.",
+            search_aliases=["dual cfg guider", "image guidance"],
+            inputs=[
+                io.Model.Input("model", tooltip="From Load DynamiCrafter."),
+                io.Conditioning.Input("positive", tooltip="Text, image and detail of what shall be."),
+                io.Conditioning.Input("negative", tooltip="Text of what shall not be."),
+                io.Float.Input("cfg_text", display_name="text guidance", **CFG_TEXT),
+                io.Float.Input("cfg_image", display_name="image guidance", **CFG_IMAGE),
+                io.Float.Input("guidance_rescale", display_name="guidance rescale", **RESCALE),
+            ],
+            outputs=[io.Guider.Output("GUIDER", tooltip="For Sampler Custom Advanced.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: Any, positive: list, negative: list, cfg_text: float, cfg_image: float, guidance_rescale: float
+    ) -> io.NodeOutput:
+        return io.NodeOutput(options.make_guider(model, positive, negative, cfg_text, cfg_image, guidance_rescale))
+
+
+class DynamiCrafterDDIM(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynamiCrafterDDIM",
+            display_name="DynamiCrafter DDIM",
+            category="DynamiCrafter/sampling",
+            description="The DDIM the models were published with, to the last step, for Sampler Custom Advanced.",
+            search_aliases=["ddim sampler", "eta"],
+            inputs=[io.Float.Input("eta", **ETA)],
+            outputs=[io.Sampler.Output("SAMPLER", tooltip="For Sampler Custom Advanced.")],
+        )
+
+    @classmethod
+    def execute(cls, eta: float) -> io.NodeOutput:
+        return io.NodeOutput(ddim_sampler(eta))
+
+
+class DynamiCrafterSchedule(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynamiCrafterSchedule",
+            display_name="DynamiCrafter Schedule",
+            category="DynamiCrafter/sampling",
+            description="The timesteps of the published models as sigmas, for Sampler Custom Advanced.",
+            search_aliases=["sigmas", "uniform trailing", "timesteps"],
+            inputs=[
+                io.Model.Input("model", tooltip="From Load DynamiCrafter: its noise schedule gives the sigmas."),
+                io.Int.Input("steps", **STEPS),
+                io.Combo.Input("spacing", **SPACING),
+                io.Float.Input("denoise", **DENOISE),
+            ],
+            outputs=[io.Sigmas.Output("SIGMAS", tooltip="For Sampler Custom Advanced.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, steps: int, spacing: str, denoise: float) -> io.NodeOutput:
+        sigmas = options.make_sigmas(model, steps, spacing, denoise)
+        show(cls, f"{max(0, len(sigmas) - 1)} steps")
+        return io.NodeOutput(sigmas)
