@@ -121,7 +121,8 @@ def load_checkpoint(
     scale_arr = buffers.tensor("scale_arr") if "scale_arr" in buffers.names else None
     detection = _detect(where, sources, metadata, scale_arr, variant, str(path))
     family = variant if isinstance(variant, Family) else find_family(detection.name)
-    figures, known = _own_figures(metadata, where)
+    figures = _stated("figures", Family, metadata, where)
+    known = {part: _stated(part, CONFIGS[part], source.opened.metadata, where) for part, source in sources.items()}
     configs = check_fit(where, {part: source.shapes for part, source in sources.items()}, family, known)
     return Checkpoint(_adjust(family, figures, scale_arr), detection, sources, configs, buffers)
 
@@ -161,21 +162,17 @@ def _detect(
     return detect(shapes, metadata, scale_arr, filename)
 
 
-def _own_figures(metadata: Mapping[str, str], where: str) -> tuple[dict[str, Any], dict[PartName, dict[str, Any]]]:
-    """What the file states of itself: figures of its family record, and of its parts' configs."""
-    own = read_own_metadata(metadata)
-
-    def stated(name: str, record: Any) -> dict[str, Any]:
-        values = own.get(name, {})
-        unknown = set(values) - ({field.name for field in fields(record)} - {*PARTS, "name"})
-        if unknown:
-            raise InputError(
-                f"{where} states in its metadata what no {name} has ({', '.join(sorted(unknown))}); it is of a later "
-                "version of this project, or not of it."
-            )
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-
-    return stated("figures", Family), {part: stated(part, CONFIGS[part]) for part in PARTS}
+def _stated(name: str, record: Any, metadata: Mapping[str, str], where: str) -> dict[str, Any]:
+    """What a file states of itself where shapes tell nothing: figures of its family record, or of a part's config."""
+    values = read_own_metadata(metadata).get(name)
+    values = values if isinstance(values, dict) else {}
+    unknown = set(values) - ({field.name for field in fields(record)} - {*PARTS, "name"})
+    if unknown:
+        raise InputError(
+            f"{where} states in its metadata what no {name} has ({', '.join(sorted(unknown))}); it is of a later version "
+            "of this project, or not of it."
+        )
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def _adjust(family: Family, figures: Mapping[str, Any], scale_arr: Tensor | None) -> Family:

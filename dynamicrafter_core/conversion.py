@@ -160,16 +160,19 @@ def _check_target(path: Path, sources: Iterable[Path], overwrite: bool) -> None:
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
     """What the source says of itself, with the variant found and the figures in which it is not the released one."""
-    opened = next(iter(checkpoint.sources.values())).opened
-    kept = dict(opened.metadata) if opened.container.startswith("safetensors") else {}
-    own: dict[str, Any] = read_own_metadata(opened.metadata)
+    first = next(iter(checkpoint.sources.values())).opened
+    kept = dict(first.metadata) if first.container.startswith("safetensors") else {}
+    own: dict[str, Any] = {}
     if not checkpoint.detection.ambiguous:
         own["family"] = checkpoint.family.name
     released = find_family(checkpoint.detection.name)
     names = [field.name for field in fields(Family) if field.name not in PARTS]
     figures = {name: getattr(checkpoint.family, name) for name in names}
-    figures = {name: value for name, value in figures.items() if value != getattr(released, name)}
-    return {**kept, "format": "pt", "dynamicrafter": json.dumps({**own, **({"figures": figures} if figures else {})})}
+    own["figures"] = {name: value for name, value in figures.items() if value != getattr(released, name)}
+    for part, source in checkpoint.sources.items():
+        own[part] = read_own_metadata(source.opened.metadata).get(part)
+    stated = {name: value for name, value in own.items() if value}
+    return {**kept, "format": "pt", "dynamicrafter": json.dumps(stated)}
 
 
 def _write(file: BinaryIO, entries: list[_Entry], metadata: Mapping[str, str]) -> Iterator[int]:
@@ -204,11 +207,8 @@ def _write(file: BinaryIO, entries: list[_Entry], metadata: Mapping[str, str]) -
 
 def _converted(piece: Tensor, entry: _Entry) -> Tensor:
     converted = piece.to(entry.dtype).contiguous()
-    if (
-        entry.dtype == torch.float16
-        and piece.dtype != torch.float16
-        and bool(converted.isinf().any() > piece.isinf().any())
-    ):
+    wider = piece.dtype in (torch.float32, torch.float64, torch.bfloat16)
+    if wider and entry.dtype == torch.float16 and converted.isinf().any() and not piece.isinf().any():
         raise InputError(
             f"{entry.name} holds {piece.abs().max().item():.4g}, beyond the 65504 that fp16 can hold; convert to bf16."
         )

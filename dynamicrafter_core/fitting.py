@@ -111,8 +111,8 @@ def check_fit(
     absent = [part for part in parts if getattr(family, part) is None]
     if absent:
         raise InputError(
-            f"{where} holds a part that {family.name} does not have ({', '.join(absent)}); name the variant it belongs to, "
-            f"or leave that file out."
+            f"{where} holds what {family.name} does not have ({', '.join(absent)}); name the variant it belongs to, or "
+            "leave that file out."
         )
     fits = {part: fit(part, shapes, family, known.get(part, {})) for part, shapes in parts.items()}
     problems = [

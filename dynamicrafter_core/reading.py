@@ -23,6 +23,8 @@ from torch import Tensor
 from .errors import InputError
 
 Shapes = Mapping[str, tuple[int, ...]]
+Read = Callable[[str], Tensor]  # of a stored key
+Connect = Callable[[], Read]  # maps the file
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _ACCEPTED = "a checkpoint is a .safetensors file or one written by torch.save (.ckpt, .pt)"
@@ -39,10 +41,12 @@ _HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
 class LazyTensors(Mapping[str, Tensor]):
     """A file's tensors by key; each is a view of the mapped file."""
 
-    def __init__(self, names: Mapping[str, str], connect: Callable[[], Callable[[str], Tensor]], mapped: bool) -> None:
+    def __init__(
+        self, names: Mapping[str, str], connect: Connect, read: Read | None = None, mapped: bool = True
+    ) -> None:
         self._names = names  # key as it is used here -> key as it is stored
         self._connect = connect
-        self._read: Callable[[str], Tensor] | None = None
+        self._read = read
         self.mapped = mapped
 
     def __getitem__(self, key: str) -> Tensor:
@@ -143,7 +147,7 @@ def _sniff(path: Path) -> str:
 def _open_safetensors(path: Path) -> Opened:
     from safetensors import SafetensorError, safe_open
 
-    def connect() -> Callable[[str], Tensor]:
+    def connect() -> Read:
         return safe_open(path, framework="pt").get_tensor
 
     try:
@@ -169,12 +173,11 @@ def _open_torch(path: Path, kind: str) -> Opened:
     container, state, metadata = _unwrap(path, loaded)
     if not mapped:
         container += " of an old format that must be read whole"
-    holder: list[Mapping[str, Tensor]] = [] if mapped else [state]
 
-    def connect() -> Callable[[str], Tensor]:
-        return (_unwrap(path, _torch_load(path, mapped))[1] if mapped else holder[0]).__getitem__
+    def connect() -> Read:
+        return _unwrap(path, _torch_load(path, mapped))[1].__getitem__
 
-    return _opened(path, container, state, connect, metadata, mapped)
+    return _opened(path, container, state, connect, metadata, state.__getitem__, mapped)
 
 
 def _check_archive(path: Path) -> None:
@@ -225,8 +228,9 @@ def _opened(
     path: Path,
     container: str,
     views: Mapping[str, Tensor],
-    connect: Callable[[], Callable[[str], Tensor]],
+    connect: Connect,
     metadata: Mapping[str, str],
+    read: Read | None = None,
     mapped: bool = True,
 ) -> Opened:
     if not views:
@@ -236,7 +240,7 @@ def _opened(
     return Opened(
         path=path,
         container=container,
-        tensors=LazyTensors(names, connect, mapped),
+        tensors=LazyTensors(names, connect, read, mapped),
         shapes={key: tuple(views[name].shape) for key, name in names.items()},
         dtypes={key: views[name].dtype for key, name in names.items()},
         metadata=metadata,

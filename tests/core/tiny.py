@@ -4,6 +4,7 @@ The text tower has CLIP's whole vocabulary, so that real prompts go through it.
 """
 
 import json
+import math
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from dynamicrafter_core.families import FAMILIES, find_family
 from dynamicrafter_core.fitting import UNUSED_IN_VISION
 from dynamicrafter_core.naming import PARTS, PREFIXES
-from dynamicrafter_core.parts import PartConfig, build
+from dynamicrafter_core.parts import PartConfig, shapes_of
 
 CONTEXT = 64  # a head's width: the widths of both towers
 
@@ -39,19 +40,29 @@ def tiny_configs(name: str) -> dict[str, PartConfig]:
     return configs
 
 
+def tiny_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of the tiny checkpoint's parts, without its weights."""
+    configs = tiny_configs(name)
+    return {PREFIXES[part] + key: shape for part in configs for key, shape in shapes_of(configs[part]).items()}
+
+
 @lru_cache(maxsize=4)
 def tiny_state(name: str, seed: int = 0) -> dict[str, Tensor]:
     """The whole released checkpoint's keys, fp32; not to be written into."""
-    family = find_family(name)
-    state = dict(family.schedule().registered_buffers())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        parts = {part: build(config).state_dict() for part, config in tiny_configs(name).items()}
-    if "vision" in parts:  # released files keep the rest of its CLIP beside it
-        parts["vision"] |= {key: parts["text"][key] for key in UNUSED_IN_VISION if key in parts["text"]}
-    for part in PARTS:
-        state |= {PREFIXES[part] + key: tensor.detach().clone() for key, tensor in parts.get(part, {}).items()}
-    return state
+    shapes = tiny_shapes(name)
+    if PREFIXES["vision"] + "visual.proj" in shapes:  # released files keep the rest of its CLIP beside it
+        shapes |= {PREFIXES["vision"] + key: shapes[PREFIXES["text"] + key] for key in UNUSED_IN_VISION}
+    generator = torch.Generator().manual_seed(seed)
+    state = {key: _random(key, shape, generator) for key, shape in shapes.items()}
+    return {**find_family(name).schedule().registered_buffers(), **state}
+
+
+def _random(key: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Weights that keep the size of what passes through them; norms near one, biases near zero."""
+    value = torch.randn(shape, generator=generator)
+    if len(shape) >= 2:
+        return value.div_(math.prod(shape[1:]) ** 0.5)
+    return value.mul_(0.1).add_(1.0 if shape and key.endswith(".weight") else 0.0)
 
 
 def tiny_checkpoint(
