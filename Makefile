@@ -20,7 +20,7 @@ check: environment  ## format, lint, types and the fast tests without a host
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -m "not slow" tests/core tests/tools tests/test_house.py
+	$(BIN)/pytest -q -n auto --maxprocesses 4 -m "not slow" tests/core tests/tools tests/test_house.py tests/test_documents.py
 
 format: environment  ## rewrite the sources in the one style
 	$(BIN)/ruff check --fix .

@@ -1,9 +1,13 @@
-"""Which ComfyUI the host tests run in; and that pytest leaves the pack's own `__init__.py` alone."""
+"""Which ComfyUI the host tests run in; one thread a process; and that pytest leaves the pack's own `__init__.py` alone."""
 
+import os
 from pathlib import Path
 
 import hosts
 import pytest
+
+# Before torch is imported. The models here are so small that threads wait for each other: six times the work on two busy cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import environment
 import hosts
 
+WORKERS = ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile"]
 HOST_TESTS = ["tests/host", "tests/e2e"]
 # Not `python -m pytest`: that puts the repository root on sys.path, where `nodes` would hide the host's module of that name.
 PYTEST = "import sys; sys.path.remove(''); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
@@ -24,7 +25,7 @@ def run_pytest(python: Path, host: Path, arguments: list[str]) -> int:
     sys.stdout.write(f"\nTests in {host.name}, {python}\n")
     sys.stdout.flush()
     environ = {**os.environ, "COMFYUI_PATH": str(host)}
-    return subprocess.run([python, "-c", PYTEST, *arguments], cwd=hosts.ROOT, env=environ).returncode
+    return subprocess.run([python, "-c", PYTEST, *WORKERS, *arguments], cwd=hosts.ROOT, env=environ).returncode
 
 
 def main(arguments: list[str]) -> int:
