@@ -1,0 +1,70 @@
+"""`dynamicrafter train RECIPE`: a run in a folder, told about on the way, safe to stop with Ctrl-C at any time."""
+
+import argparse
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from .recipe import read_recipe
+
+
+def add_arguments(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "train",
+        help="train a model, or a LoRA, as a recipe says",
+        description="Train as a recipe says. The same command goes on with a run that was stopped or killed.",
+    )
+    parser.add_argument("recipe", help="a JSON file, or a recipe of the package: embedded, tiny")
+    parser.add_argument("--output", "-o", type=Path, help="the run's folder (default: train-NAME)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+    parser.add_argument("--minutes", type=float, help="stop after so long, with everything saved")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0: done; 3: stopped before the end, to be gone on with."""
+    from .trainer import Trainer
+
+    recipe = read_recipe(arguments.recipe)
+    folder = arguments.output or Path(f"train-{recipe.name}")
+    command = shlex.join(["dynamicrafter", "train", arguments.recipe])
+
+    def tell(line: str) -> None:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    trainer = Trainer(recipe, folder, arguments.device, None if arguments.quiet else tell, command)
+
+    def stop(*_: object) -> None:
+        trainer.stopped = True
+        tell("Stopping after this step; the same command goes on from here.")
+
+    previous = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        result = trainer.run(arguments.minutes)
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+        trainer.ranks.close()
+    if result is not None:
+        sys.stdout.write(f"{result}\n")
+        return 0
+    done = trainer.position.stage >= len(recipe.stages)
+    if not done and trainer.ranks.first:
+        sys.stdout.write(f"stopped at step {trainer.total} of {recipe.total_steps()}; state in {folder}\n")
+    return 0 if done else 3
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m dynamicrafter_core.training.command train RECIPE`, also what torchrun starts."""
+    parser = argparse.ArgumentParser(prog="dynamicrafter")
+    add_arguments(parser.add_subparsers(required=True))
+    arguments = parser.parse_args(argv)
+    return arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

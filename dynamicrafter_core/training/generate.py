@@ -1,0 +1,92 @@
+"""Clips from a model under training: many at once, with every dial that the measures turn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..autoencoder import LATENT_SCALE
+from ..guidance import Guidance, guided
+from ..layout import to_frames, to_volume
+from ..sampling import sample_ddim
+from .conditions import Conditioned, encode_image, encode_text
+from .model import Model
+from .objectives import predict
+from .seeds import normal
+
+
+@dataclass(frozen=True)
+class Dials:
+    steps: int = 20
+    text_scale: float = 3.0
+    image_scale: float | None = None
+    eta: float = 1.0
+    rescale: float = 0.7
+    image_strength: float = 1.0  # lambda
+    seed: int = 0
+    vdg: bool = True
+    context: bool = True  # False: the image's tokens are those of a grey picture
+
+
+@torch.no_grad()
+def picture_latents(model: Model, pictures: Tensor) -> Tensor:
+    """The most likely latents, scaled: b 3 h w -> b c h w."""
+    autoencoder = model.part("autoencoder")
+    return autoencoder.encode(pictures.to(next(autoencoder.parameters()).dtype))[0].float() * LATENT_SCALE
+
+
+@torch.no_grad()
+def decode(model: Model, z: Tensor) -> Tensor:
+    """b c t h w -> pixels b 3 t h w in -1..1"""
+    autoencoder = model.part("autoencoder")
+    frames = to_frames(z / LATENT_SCALE).to(next(autoencoder.parameters()).dtype)
+    return to_volume(autoencoder.decode(frames, chunk=256).float().clamp(-1, 1), z.shape[2])
+
+
+@torch.no_grad()
+def generate(
+    model: Model,
+    pictures: Tensor,
+    captions: Sequence[str],
+    fs: Tensor,
+    frames: int,
+    dials: Dials = Dials(),
+    last: Tensor | None = None,
+) -> Tensor:
+    """Pictures [B,3,H,W] and captions -> clips [B,3,T,H,W]; with `last`, from the pictures to these."""
+    was_training = [module.training for module in model.parts.values()]
+    for module in model.parts.values():
+        module.eval()
+    latents = picture_latents(model, pictures)
+    concat = latents[:, :, None].expand(-1, -1, frames, -1, -1).clone()
+    if last is not None:
+        concat[:, :, 1:-1] = 0
+        concat[:, :, -1] = picture_latents(model, last)
+    if not dials.vdg:
+        concat.zero_()
+    grey = encode_image(model, torch.zeros_like(pictures))
+    seen = encode_image(model, pictures) if dials.context else grey
+    said, unsaid = encode_text(model, list(captions)), encode_text(model, [""] * len(captions))
+    tokens = {"cond": (said, seen), "uncond": (unsaid, grey), "image_only": (unsaid, seen)}
+    base = Conditioned(latents, concat, said, seen, fs.to(pictures.device))
+
+    def run(x: Tensor, t: Tensor, branches: tuple[str, ...]) -> Sequence[Tensor]:
+        text = torch.cat([tokens[branch][0] for branch in branches])
+        image = torch.cat([tokens[branch][1] for branch in branches])
+        given = replace(base, text=text, image=image)
+        return predict(model, given, x, t, image_strength=dials.image_strength).chunk(len(branches))
+
+    start = normal([(dials.seed, "start", row) for row in range(len(pictures))], *concat.shape[1:]).to(concat)
+    z = sample_ddim(
+        guided(run, Guidance(dials.text_scale, dials.image_scale, dials.rescale)),
+        start,
+        model.family.schedule(),
+        dials.steps,
+        model.family.spacing,
+        dials.eta,
+        generator=torch.Generator().manual_seed(dials.seed),
+    )
+    for module, training in zip(model.parts.values(), was_training, strict=True):
+        module.train(training)
+    return decode(model, z)

@@ -1,0 +1,92 @@
+"""LoRA (Hu et al. 2021) on the UNet: a low-rank addition to chosen linear layers, in the file format that hosts load.
+
+Keys are `diffusion_model.<layer>.lora_up.weight`, `.lora_down.weight` and `.alpha`, the generic form of ComfyUI's loader.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..atomic import written_whole
+from ..errors import InputError
+from ..transformers import TemporalTransformer
+from .model import Model
+from .seeds import seed_of
+
+LAYERS = ("spatial", "temporal")
+
+
+class LoraLayer(nn.Module):
+    """up(down(x)) * alpha / rank, added to what the layer answers."""
+
+    def __init__(self, layer: nn.Linear, rank: int, alpha: float) -> None:
+        super().__init__()
+        make: dict[str, Any] = {"dtype": layer.weight.dtype, "device": layer.weight.device}
+        self.down = nn.Linear(layer.in_features, rank, bias=False, **make)
+        self.up = nn.Linear(rank, layer.out_features, bias=False, **make)
+        self.scale = alpha / rank
+        nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
+        nn.init.zeros_(self.up.weight)
+        layer.register_forward_hook(self._add)
+
+    def _add(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output + self.up(self.down(inputs[0])) * self.scale
+
+
+class Lora(nn.Module):
+    def __init__(self, names: list[str], layers: list[LoraLayer], alpha: float) -> None:
+        super().__init__()
+        self.names, self.alpha = names, alpha
+        self.layers = nn.ModuleList(layers)
+
+
+def attach_lora(model: Model, settings: Mapping[str, Any], seed: int) -> Lora:
+    """`settings`: rank (8), alpha (rank), layers (spatial, temporal or both). The UNet itself stays as it is."""
+    given = {"rank": 8, "layers": list(LAYERS), **settings}
+    given.setdefault("alpha", given["rank"])
+    chosen = tuple(given["layers"])
+    if unknown := sorted(set(given) - {"rank", "alpha", "layers"}) or [each for each in chosen if each not in LAYERS]:
+        raise InputError(f"The recipe's lora names {unknown[0]!r}; it has rank, alpha and layers ({', '.join(LAYERS)}).")
+    if not isinstance(given["rank"], int) or given["rank"] < 1:
+        raise InputError(f"The LoRA's rank is {given['rank']!r}; give a whole number from 1, such as 8.")
+    unet = model.part("unet")
+    temporal = {
+        f"{name}.{inner}"
+        for name, layer in unet.named_modules()
+        if isinstance(layer, TemporalTransformer)
+        for inner, _ in layer.named_modules()
+    }
+    names = [
+        name
+        for name, layer in unet.named_modules()
+        if isinstance(layer, nn.Linear)
+        and ".transformer_blocks." in name
+        and ("temporal" if name in temporal else "spatial") in chosen
+    ]
+    torch.manual_seed(seed_of(seed, "lora"))
+    layers = [LoraLayer(unet.get_submodule(name), given["rank"], given["alpha"]) for name in names]
+    return Lora(names, layers, float(given["alpha"]))
+
+
+def lora_tensors(lora: Lora) -> dict[str, Tensor]:
+    held: dict[str, Tensor] = {}
+    for name, layer in zip(lora.names, lora.layers, strict=True):
+        held[f"diffusion_model.{name}.lora_up.weight"] = layer.get_parameter("up.weight")
+        held[f"diffusion_model.{name}.lora_down.weight"] = layer.get_parameter("down.weight")
+        held[f"diffusion_model.{name}.alpha"] = torch.tensor(lora.alpha)
+    return held
+
+
+def save_lora(path: Path, lora: Lora, notes: Mapping[str, Any]) -> Path:
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in lora_tensors(lora).items()}
+    metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in notes.items()}
+    with written_whole(path) as part:
+        save_file(tensors, part, metadata)
+    return path

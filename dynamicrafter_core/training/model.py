@@ -1,0 +1,187 @@
+"""The parts under training: new, or loaded from released files; and the one file they end in."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..atomic import written_whole
+from ..attention import attend
+from ..autoencoder import LATENT_SCALE, Autoencoder
+from ..checkpoint import load_checkpoint
+from ..errors import InputError
+from ..families import Family, find_family
+from ..naming import PARTS, PREFIXES, PartName
+from ..parts import CONFIGS, build
+from ..resblock import TemporalConv
+from ..transformers import TemporalTransformer
+from .initial import initialise
+from .recipe import Recipe
+from .seeds import seed_of
+
+GROUPS = ("unet.spatial", "unet.temporal", "unet.vdg")
+_ROWS = 32768  # of attention at once: CUDA's kernels take no more than 65535
+
+
+@dataclass
+class Model:
+    family: Family
+    parts: dict[PartName, nn.Module]
+
+    def part(self, name: PartName) -> Any:
+        if name not in self.parts:
+            raise InputError(f"This model has no {name} part, which the stage needs; it has {', '.join(self.parts)}.")
+        return self.parts[name]
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for part, module in self.parts.items():
+            for name, parameter in module.named_parameters():
+                yield f"{part}.{name}", parameter
+
+    def state(self) -> dict[str, Tensor]:
+        return {f"{part}.{key}": value for part, module in self.parts.items() for key, value in module.state_dict().items()}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        own = self.state()
+        missing = [name for name in own if name not in tensors]
+        if missing:
+            raise InputError(f"The saved state lacks {len(missing)} tensors of this model, such as {missing[0]}.")
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(tensors[name])
+
+    def select(self, patterns: tuple[str, ...]) -> dict[str, nn.Parameter]:
+        """The parameters that a stage trains, by parts, groups (unet.spatial, unet.temporal, unet.vdg) or patterns."""
+        temporal = _temporal_names(self.parts.get("unet"))
+        chosen: dict[str, nn.Parameter] = {}
+        for pattern in patterns:
+            found = {
+                name: parameter for name, parameter in self.named_parameters() if _matches(name, pattern, name in temporal)
+            }
+            if not found:
+                parts = ", ".join([*self.parts, *GROUPS])
+                raise InputError(f"Nothing is called {pattern!r} here; a stage trains {parts}, or names with * in them.")
+            chosen |= found
+        return {name: parameter for name, parameter in self.named_parameters() if name in chosen}
+
+
+def _matches(name: str, pattern: str, temporal: bool) -> bool:
+    if pattern == "unet.temporal":
+        return temporal
+    if pattern == "unet.spatial":
+        return name.startswith("unet.") and not temporal
+    if pattern == "unet.vdg":
+        return name.startswith("unet.input_blocks.0.0.")
+    return name.startswith(pattern + ".") or fnmatchcase(name, pattern)
+
+
+def _temporal_names(unet: nn.Module | None) -> set[str]:
+    if unet is None:
+        return set()
+    layers = [name for name, layer in unet.named_modules() if isinstance(layer, (TemporalTransformer, TemporalConv))]
+    return {f"unet.{layer}.{name}" for layer in layers for name, _ in unet.get_submodule(layer).named_parameters()}
+
+
+def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Model:
+    """The recipe's model on `device`: parts of its initial files, and new ones where it gives figures instead."""
+    family = find_family(recipe.family)
+    parts: dict[PartName, nn.Module] = {}
+    if recipe.initial:
+        checkpoint = load_checkpoint(recipe.initial[0], extra=recipe.initial[1:], variant="auto")
+        family = checkpoint.family
+        parts = {name: checkpoint.load(name, dtype, device) for name in checkpoint.parts}
+    for name, given in recipe.model.items():
+        if name not in CONFIGS:
+            raise InputError(f"The recipe's model has a part {name!r}; the parts are {', '.join(PARTS)}.")
+        part: PartName = name  # type: ignore[assignment]
+        torch.manual_seed(seed_of(recipe.seed, "initial", part))
+        module = build(_configure(part, given), None, "cpu")
+        initialise(part, module)
+        parts[part] = module.to(device=device, dtype=dtype)
+    if not parts:
+        raise InputError("The recipe gives neither initial files nor figures of a model; give one of them.")
+    parts = {name: parts[name] for name in PARTS if name in parts}
+    for module in parts.values():
+        module.requires_grad_(False).train()
+        if device.type == "cuda":
+            module.to(memory_format=torch.channels_last)
+        for layer in module.modules():
+            if getattr(layer, "attention", None) is attend:
+                layer.attention = attend_in_rows  # type: ignore[assignment]
+    figures = {name: tuple(value) if isinstance(value, list) else value for name, value in recipe.figures.items()}
+    if unknown := sorted(set(figures) - {each.name for each in fields(Family)}):
+        raise InputError(f"The recipe's figures name {', '.join(unknown)}, which no family record has.")
+    return Model(replace(family, **figures), parts)
+
+
+def _configure(part: PartName, given: Mapping[str, Any]) -> Any:
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    try:
+        return CONFIGS[part](**values)
+    except TypeError as error:
+        raise InputError(f"The recipe's {part} has a figure there is not: {str(error).split('__init__() ')[-1]}.") from error
+
+
+def attend_in_rows(q: Tensor, k: Tensor, v: Tensor, heads: int, **more: Any) -> Tensor:
+    """`attend`, in portions where the frames of very many pixels are attended at once."""
+    if q.shape[0] <= _ROWS:
+        return attend(q, k, v, heads, **more)
+    return torch.cat([attend(*rows, heads, **more) for rows in zip(*(x.split(_ROWS) for x in (q, k, v)), strict=True)])
+
+
+@torch.no_grad()
+def normalise_latents(autoencoder: Autoencoder, pixels: Tensor) -> None:
+    """Fold a shift and scale into the autoencoder, so that its scaled latents have mean 0 and variance 1, as diffusion assumes."""
+    mean = torch.cat([autoencoder.encode(part)[0].float() for part in pixels.split(64)])
+    centre = mean.mean((0, 2, 3))
+    factor = 1 / (mean.std((0, 2, 3)) * LATENT_SCALE)
+    into: Any = autoencoder.quant_conv
+    out: Any = autoencoder.post_quant_conv
+    half = len(centre)
+    weight, bias = into.weight.float(), into.bias.float()
+    weight[:half] *= factor[:, None, None, None]
+    bias[:half] = (bias[:half] - centre) * factor
+    bias[half:] += 2 * factor.log()
+    out_weight = out.weight.float() / factor[None, :, None, None]
+    out_bias = out.bias.float() + (out.weight.float()[:, :, 0, 0] @ centre)
+    for parameter, value in ((into.weight, weight), (into.bias, bias), (out.weight, out_weight), (out.bias, out_bias)):
+        parameter.copy_(value)
+
+
+def save_model(
+    path: str | os.PathLike[str], model: Model, tensors: Mapping[str, Tensor], dtype: torch.dtype, notes: Mapping[str, Any]
+) -> Path:
+    """One safetensors file in the released layout; `tensors` (by Model.state's names) stand in for the model's own."""
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    state = {**model.state(), **tensors}
+    named = {}
+    for part in model.parts:
+        for key in model.parts[part].state_dict():
+            named[PREFIXES[part] + key] = state[f"{part}.{key}"].detach().to("cpu", dtype).contiguous().clone()
+    named |= {name: buffer.contiguous() for name, buffer in model.family.schedule().registered_buffers().items()}
+    released = find_family(model.family.name)
+    unlike = [each.name for each in fields(Family) if each.name not in PARTS and each.name != "name"]
+    figures = {
+        name: getattr(model.family, name) for name in unlike if getattr(model.family, name) != getattr(released, name)
+    }
+    own = {"family": model.family.name, "figures": figures, **{part: asdict(_config(m)) for part, m in model.parts.items()}}
+    metadata = {"format": "pt", "dynamicrafter": json.dumps(own), **{k: v if isinstance(v, str) else json.dumps(v) for k, v in notes.items()}}
+    with written_whole(path) as part_file:
+        save_file(named, part_file, metadata)
+    return path
+
+
+def _config(module: nn.Module) -> Any:
+    return module.config
+
+
+def part_of(name: str) -> str:
+    return name.split(".", 1)[0]

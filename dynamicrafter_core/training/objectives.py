@@ -1,0 +1,99 @@
+"""What is minimised in each kind of stage; every loss is a mean over the clips at hand, with figures for the log."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..layout import to_frames
+from ..schedule import NoiseSchedule
+from .clips import Clips, MovedClips
+from .conditions import Conditioned, condition, encode_image, encode_text
+from .measures import perceptual_loss
+from .model import Model
+from .motions import MOTIONS
+from .recipe import Stage, Timesteps
+from .seeds import Word, normal, uniform
+
+Rows = list[tuple[Word, ...]]
+Figures = dict[str, float]
+
+
+def draw_timesteps(rows: Rows, timesteps: Timesteps) -> Tensor:
+    """b, integers; `high_share` of them at `high_from` or above."""
+    chance = uniform([(*row, "timestep") for row in rows], 2)
+    low = torch.where(chance[:, 0] < timesteps.high_share, max(timesteps.low, timesteps.high_from), timesteps.low)
+    return (low + chance[:, 1] * (timesteps.high + 1 - low)).long().clamp(max=timesteps.high)
+
+
+def predict(model: Model, given: Conditioned, x: Tensor, t: Tensor, **more: Any) -> Tensor:
+    """The UNet's answer for noisy latents x, in float32."""
+    unet = model.part("unet")
+    dtype = unet.time_embed[0].weight.dtype
+    joined = x.to(dtype) if given.concat is None else torch.cat([x.to(dtype), given.concat.to(dtype)], 1)
+    # Channels innermost, where the UNet's two layouts are views of each other.
+    joined = joined.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
+    return unet(joined, t, given.text, given.image, given.fs, **more).float()
+
+
+def diffusion_loss(model: Model, latents: Any, stage: Stage, schedule: NoiseSchedule, rows: Rows) -> tuple[Tensor, Figures]:
+    """Mean squared error of v (or eps) at drawn noise levels."""
+    given = condition(model, latents, stage, rows)
+    t = draw_timesteps(rows, stage.timesteps).to(given.z.device)
+    noise = normal([(*row, "noise") for row in rows], *given.z.shape[1:]).to(given.z.device)
+    output = predict(model, given, schedule.q_sample(given.z, t, noise), t)
+    loss = F.mse_loss(output, schedule.target(given.z, t, noise))
+    return loss, {}
+
+
+def autoencoder_loss(model: Model, clips: Clips, stage: Stage, rows: Rows) -> tuple[Tensor, Figures]:
+    """Reconstruction of every frame, edges included, and a light pull to a normal distribution."""
+    autoencoder = model.part("autoencoder")
+    dtype = next(autoencoder.parameters()).dtype
+    chosen = uniform([(*row, "frame") for row in rows], max(1, stage.frames))
+    index = (chosen * clips.pixels.shape[2]).long().to(clips.pixels.device)
+    batch = torch.arange(len(clips.pixels), device=clips.pixels.device)[:, None]
+    pixels = clips.pixels.transpose(1, 2)[batch, index].flatten(0, 1)  # n 3 h w
+    mean, logvar = autoencoder.encode(pixels.to(dtype))
+    noise = normal([(*row, "posterior") for row in rows], max(1, stage.frames), *mean.shape[1:]).flatten(0, 1)
+    made = autoencoder.decode(mean + (0.5 * logvar).exp() * noise.to(mean)).float()
+    mean, logvar = mean.float(), logvar.float()
+    error = F.mse_loss(made, pixels)
+    kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
+    loss = error + stage.perceptual * 0.1 * perceptual_loss(made, pixels) + stage.kl * kl
+    return loss, {"mse": error.detach(), "kl": kl.detach()}  # type: ignore[dict-item]
+
+
+class TowerHeads(nn.Module):
+    """What the towers are asked while they warm up: which motion a caption means, and what a picture looked like, in small."""
+
+    SIDE = 8
+
+    def __init__(self, text_width: int, image_width: int, tokens: int) -> None:
+        super().__init__()
+        self.motion = nn.Linear(text_width, len(MOTIONS))
+        self.picture = nn.Linear(image_width * tokens, 4 * self.SIDE**2)
+
+
+def towers_loss(model: Model, heads: TowerHeads, clips: MovedClips, rows: Rows) -> tuple[Tensor, Figures]:
+    """The caption's motion from its tokens, the picture's colours and its front from each frame's image tokens."""
+    names = list(MOTIONS)
+    said = encode_text(model, clips.captions).float().mean(1)
+    wanted = torch.tensor([names.index(motion) for motion in clips.motions], device=said.device)
+    meaning = F.cross_entropy(heads.motion(said), wanted)
+    tokens = encode_image(model, clips.pixels[:, :, 0]).float()  # b t n d
+    made = heads.picture(tokens.flatten(2)).unflatten(-1, (4, heads.SIDE, heads.SIDE))
+    seen = torch.cat([clips.pixels[:, :, 0], clips.front[:, :, 0] * 2 - 1], 1)
+    small = F.adaptive_avg_pool2d(seen, heads.SIDE)[:, None].expand_as(made)
+    picture = F.mse_loss(made, small)
+    right = (heads.motion(said).argmax(1) == wanted).float().mean()
+    return meaning + 4 * picture, {"meaning": right.detach(), "picture": picture.detach()}  # type: ignore[dict-item]
+
+
+def all_frames(pixels: Tensor) -> Tensor:
+    return to_frames(pixels)
+
+
+Objective = Callable[..., tuple[Tensor, Figures]]

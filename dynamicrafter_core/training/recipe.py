@@ -1,0 +1,159 @@
+"""What a training run does, as a JSON file says it: the model, the data, and the stages one after another.
+
+The schedule of the papers is three stages of `diffusion`: the projector with single frames, the projector with the video model's
+spatial layers, and both with visual detail guidance. A small model made from nothing has an `autoencoder` stage and a
+`towers` stage before them, for it has no released weights to stand on.
+"""
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from ..checks import check_integer, check_number
+from ..errors import InputError
+
+Objective = Literal["autoencoder", "towers", "diffusion"]
+OBJECTIVES = ("autoencoder", "towers", "diffusion")
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Timesteps:
+    """Which noise levels are trained: `high_share` of the clips at `high_from` or above, for motion is decided there."""
+
+    low: int = 0
+    high: int = 999
+    high_share: float = 0.0
+    high_from: int = 850
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    objective: Objective
+    train: tuple[str, ...]  # parts or groups: unet, unet.spatial, unet.temporal, unet.vdg, projector, ..., or patterns
+    steps: int
+    batch: int  # clips a step, of all processes together
+    micro: int = 0  # clips at once; the rest is accumulated. 0: all
+    reuse: int = 1  # steps that a batch's latents serve, each with new noise
+
+    lr: float = 1e-4
+    warmup: int = 100
+    decay: Literal["cosine", "constant"] = "cosine"
+    last_lr: float = 0.1  # of a cosine's end, as a share of lr
+    weight_decay: float = 0.01
+    beta2: float = 0.99
+    clip_norm: float = 1.0
+    ema: float = 0.999
+    checkpointing: bool = False  # less memory for more time
+
+    data: Mapping[str, Any] = field(default_factory=dict)  # instead of what the recipe says of its data
+    frames: int = 0  # 1: single frames, as a text-to-image model; 0: whole clips
+    vdg: bool = True  # False: the image's latent is left out of the UNet's input
+    random_frame: float = 1.0  # share of clips whose condition is any frame, not the first
+    interpolate: float = 0.0  # share of clips with first and last frame given
+    loop: float = 0.0  # share of the interpolated clips that are played forth and back, to end where they began
+    dropout: float = 0.05  # p: text is dropped with 2p, the image with p
+    timesteps: Timesteps = Timesteps()
+
+    kl: float = 1e-6  # autoencoder
+    perceptual: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    seed: int
+    family: str
+    stages: tuple[Stage, ...]
+    data: Mapping[str, Any]
+    model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # part -> its config's figures
+    figures: Mapping[str, Any] = field(default_factory=dict)  # of the family record, for this model
+    initial: tuple[str, ...] = ()  # checkpoint files to begin with
+    lora: Mapping[str, Any] | None = None  # train this small addition instead of the weights
+    precision: Literal["fp32", "bf16"] = "fp32"
+    dtype: Literal["fp16", "bf16", "fp32"] = "fp16"  # of the file at the end
+    log_every: int = 20  # steps
+    evaluate_every: int = 500
+    evaluate_clips: int = 16
+    sample_steps: int = 10
+    save_seconds: float = 120.0
+    source: str = ""  # the JSON text itself, which travels into the trained file
+
+    def total_steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+
+def recipes_folder() -> Path:
+    return Path(__file__).parent.parent / "embedded"
+
+
+def read_recipe(given: str | os.PathLike[str]) -> Recipe:
+    """A JSON file, or the name of a recipe that comes with the package (embedded, tiny)."""
+    path = Path(given)
+    if not path.suffix and not path.exists():
+        path = recipes_folder() / f"{path.name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(entry.stem for entry in recipes_folder().glob("*.json")))
+        raise InputError(f"There is no recipe {os.fspath(given)!r}; give a JSON file, or one of {known}.")
+    text = path.read_text(encoding="utf-8")
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(raw, dict):
+        raise InputError(f"{path} holds a {type(raw).__name__}; a recipe is an object of settings.")
+    return parse_recipe(raw, str(path), text)
+
+
+def parse_recipe(raw: Mapping[str, Any], where: str = "The recipe", source: str = "") -> Recipe:
+    if not isinstance(raw.get("stages"), list) or not raw["stages"]:
+        raise InputError(f"{where} has no stages; give a list of at least one.")
+    stages = tuple(_stage(each, f"{where}, stage {number}") for number, each in enumerate(raw["stages"], 1))
+    names = [stage.name for stage in stages]
+    if len(set(names)) < len(names):
+        raise InputError(f"{where} has stages of the same name ({', '.join(names)}); give each its own.")
+    recipe = _fill(Recipe, {**raw, "stages": stages, "source": source or json.dumps(dict(raw))}, where)
+    check_integer("seed", recipe.seed, 0, 2**63 - 1)
+    if recipe.precision not in PRECISIONS:
+        raise InputError(f"{where} has the precision {recipe.precision!r}; give {' or '.join(PRECISIONS)}.")
+    return recipe
+
+
+def _stage(raw: Any, where: str) -> Stage:
+    if not isinstance(raw, Mapping):
+        raise InputError(f"{where} is {raw!r}; give an object with name, objective, train, steps and batch.")
+    timesteps = _fill(Timesteps, raw.get("timesteps", {}), f"{where}, timesteps")
+    stage = _fill(Stage, {**raw, "timesteps": timesteps}, where)
+    if stage.objective not in OBJECTIVES:
+        raise InputError(f"{where} has the objective {stage.objective!r}; give one of {', '.join(OBJECTIVES)}.")
+    check_integer(f"{where}: steps", stage.steps, 1, 10**9)
+    check_integer(f"{where}: batch", stage.batch, 1, 10**6)
+    check_integer(f"{where}: reuse", stage.reuse, 1, 10**6)
+    check_integer(f"{where}: timesteps.high", timesteps.high, timesteps.low, 999)
+    for name in ("random_frame", "interpolate", "loop", "dropout", "last_lr"):
+        check_number(f"{where}: {name}", getattr(stage, name), 0, 1)
+    check_number(f"{where}: lr", stage.lr, 0)
+    return stage
+
+
+_Record = TypeVar("_Record", Recipe, Stage, Timesteps)
+
+
+def _fill(record: type[_Record], raw: Mapping[str, Any], where: str) -> _Record:
+    """The record with these values; comments ("//...") are passed over, unknown names refused with the nearest known."""
+    known = {each.name for each in fields(record)}
+    values = {name: value for name, value in raw.items() if not name.startswith("//")}
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            raise InputError(f"{where} has a setting {name!r} that there is not{f'; {close[0]} is nearest' if close else ''}.")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    try:
+        return record(**values)
+    except TypeError as error:
+        raise InputError(f"{where} is incomplete: {str(error).split('__init__() ')[-1]}.") from error

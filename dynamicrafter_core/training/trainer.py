@@ -1,0 +1,266 @@
+"""The loop. A run is a function of its recipe and its step: stopped anywhere, it goes on as if it had never been stopped."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..devices import DTYPES, pick_device
+from .checkpointing import checkpoint_stages
+from .clips import Clips
+from .conditions import encode_clips
+from .evaluate import evaluate
+from .generate import Dials
+from .lora import attach_lora, save_lora
+from .model import Model, make_model, normalise_latents, save_model
+from .objectives import TowerHeads, autoencoder_loss, diffusion_loss, towers_loss
+from .optimiser import Optimiser
+from .ranks import Ranks, local_device
+from .recipe import Recipe, Stage
+from .report import write_report
+from .seeds import seed_of
+from .sources import make_source
+from .state import Position, RunFolder, seconds_as_words
+
+Progress = Callable[[str], object]
+
+
+class Trainer:
+    def __init__(
+        self, recipe: Recipe, folder: Path, device: str = "auto", on_progress: Progress | None = None, command: str = ""
+    ) -> None:
+        self.recipe, self.command, self.tell = recipe, command, on_progress or (lambda line: None)
+        self.device = local_device(pick_device(device))
+        self.ranks = Ranks(self.device)
+        self.dtype = DTYPES[recipe.precision]
+        self.model: Model = make_model(recipe, self.device, self.dtype)
+        self.schedule = self.model.family.schedule()
+        self.lora = attach_lora(self.model, recipe.lora, recipe.seed) if recipe.lora else None
+        self.folder = RunFolder(folder, recipe.source)
+        self.position = Position()
+        self.samples: list[tuple[str, Tensor]] = []
+        self.stopped = False
+        saved = self.folder.load()
+        self.waiting: dict[str, Tensor] = {}  # of the optimiser, until its stage begins
+        if saved is not None:
+            tensors, self.position = saved
+            self.model.load_state({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
+            if self.lora is not None:
+                self.lora.load_state_dict({n.removeprefix("lora."): t for n, t in tensors.items() if n.startswith("lora.")})
+            self.waiting = tensors
+            if self.ranks.first:
+                self.folder.forget_after(self.total)
+        self.resumed_at = time.monotonic()
+        self.seconds_before = self.position.seconds
+
+    @property
+    def total(self) -> int:
+        """Steps done, of all stages."""
+        return sum(stage.steps for stage in self.recipe.stages[: self.position.stage]) + self.position.step
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.resumed_at
+
+    def run(self, minutes: float | None = None) -> Path | None:
+        """Train to the end, or for so many minutes; the result's path, or None where there is more to do."""
+        deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        while self.position.stage < len(self.recipe.stages):
+            if not self._stage(self.recipe.stages[self.position.stage], deadline):
+                return None
+            self.position.stage, self.position.step = self.position.stage + 1, 0
+            self._save({})
+        return self.export(self.folder.path / "model.safetensors") if self.ranks.first else None
+
+    def export(self, path: Path, averages: dict[str, Tensor] | None = None) -> Path:
+        """The result as one file: the model, or the LoRA."""
+        notes = {
+            "license": "Apache-2.0",
+            "recipe": self.recipe.source,
+            "seed": str(self.recipe.seed),
+            "command": self.command,
+            "steps": str(self.total),
+        }
+        if self.lora is not None:
+            return save_lora(path, self.lora, notes)
+        return save_model(path, self.model, averages or {}, DTYPES[self.recipe.dtype], notes)
+
+    def _stage(self, stage: Stage, deadline: float | None) -> bool:
+        """True when the stage is done, False when time is up."""
+        recipe, ranks = self.recipe, self.ranks
+        source = make_source({**recipe.data, **stage.data}, recipe.seed, self.device)
+        heads = self._heads(stage)
+        trained = self._trainable(stage, heads)
+        for parameter in trained.values():
+            parameter.requires_grad_(True)
+        optimiser = Optimiser(trained, stage)
+        if self.waiting:
+            if heads is not None:
+                heads.load_state_dict({n.removeprefix("heads."): t for n, t in self.waiting.items() if n.startswith("heads.")})
+            if self.position.step:
+                optimiser.load_state(self.waiting)
+            self.waiting = {}
+        if "unet" in self.model.parts:
+            checkpoint_stages(self.model.part("unet"), stage.checkpointing)
+        held_out = None
+        if ranks.first and stage.objective != "towers":
+            held_out = source("held-out", range(recipe.evaluate_clips))
+        shares = _Shares(stage, source, ranks)
+        saved_at = logged_at = time.monotonic()
+        clips_since = 0
+        while self.position.step < stage.steps:
+            step = self.position.step
+            torch.manual_seed(seed_of(recipe.seed, stage.name, step, ranks.rank))  # of dropout in the network
+            loss, figures = self._step(stage, shares, heads, optimiser, step)
+            self.position.step += 1
+            self.position.clips += stage.batch
+            clips_since += stage.batch
+            done = self.position.step
+            if done % recipe.log_every == 0 or done == stage.steps:
+                now = time.monotonic()
+                rate, logged_at, clips_since = clips_since / max(now - logged_at, 1e-6), now, 0
+                self._log(stage, {"loss": loss, **figures, "clips_per_second": rate}, rate)
+            if held_out is not None and (done % recipe.evaluate_every == 0 or done == stage.steps):
+                self._evaluate(stage, held_out, optimiser, last=done == stage.steps)
+            up = ranks.agree(self.stopped or (deadline is not None and time.monotonic() >= deadline))
+            if done < stage.steps and (up or time.monotonic() - saved_at >= recipe.save_seconds):
+                self._save({**optimiser.state(), **_prefixed("heads.", heads)})
+                saved_at = time.monotonic()
+            if up and done < stage.steps:
+                shares.close()
+                return False
+        shares.close()
+        self._finish(stage, source, optimiser, trained)
+        return True
+
+    def _step(
+        self, stage: Stage, shares: "_Shares", heads: TowerHeads | None, optimiser: Optimiser, step: int
+    ) -> tuple[Tensor, dict[str, Any]]:
+        total, figures = torch.zeros((), device=self.device), {}
+        parts = shares.parts(step, self._latents if stage.objective == "diffusion" else None)
+        for numbers, batch in parts:
+            rows = [(self.recipe.seed, stage.name, step, number) for number in numbers]
+            match stage.objective:
+                case "autoencoder":
+                    loss, figures = autoencoder_loss(self.model, batch, stage, rows)
+                case "towers":
+                    assert heads is not None
+                    loss, figures = towers_loss(self.model, heads, batch, rows)
+                case _:
+                    loss, figures = diffusion_loss(self.model, batch, stage, self.schedule, rows)
+            (loss / len(parts)).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach() / len(parts)
+            optimiser.collect()
+        self.ranks.average([*optimiser.gradients, total])
+        norm, rate = optimiser.step(step)
+        return total, {**figures, "gradient": norm, "lr": rate}
+
+    def _latents(self, clips: Clips, numbers: range) -> Any:
+        return encode_clips(self.model, clips, [(self.recipe.seed, "latents", number) for number in numbers])
+
+    def _trainable(self, stage: Stage, heads: TowerHeads | None) -> dict[str, nn.Parameter]:
+        if self.lora is not None:
+            return {f"lora.{name}": parameter for name, parameter in self.lora.named_parameters()}
+        chosen = self.model.select(stage.train)
+        return chosen | ({} if heads is None else {f"heads.{name}": p for name, p in heads.named_parameters()})
+
+    def _heads(self, stage: Stage) -> TowerHeads | None:
+        if stage.objective != "towers":
+            return None
+        torch.manual_seed(seed_of(self.recipe.seed, "heads"))
+        projector = self.model.part("projector").config
+        return TowerHeads(self.model.part("text").config.width, projector.output_dim, projector.queries).to(self.device)
+
+    def _finish(self, stage: Stage, source: Any, optimiser: Optimiser, trained: dict[str, nn.Parameter]) -> None:
+        """A stage ends in its averaged weights; an autoencoder's latents in the spread that diffusion expects."""
+        optimiser.adopt_average()
+        for parameter in trained.values():
+            parameter.requires_grad_(False)
+        if stage.objective == "autoencoder":
+            clips = source("train", range(64))
+            frames = clips.pixels[:, :, :: max(1, clips.pixels.shape[2] // 2)].transpose(1, 2).flatten(0, 1)
+            normalise_latents(self.model.part("autoencoder"), frames.to(self.dtype))
+
+    def _evaluate(self, stage: Stage, clips: Clips, optimiser: Optimiser, last: bool) -> None:
+        live = [parameter.detach().clone() for parameter in optimiser.working]
+        torch._foreach_copy_(optimiser.working_data(), optimiser.average)
+        random_state = torch.get_rng_state()
+        rows = [(self.recipe.seed, "evaluation", number) for number in range(self.recipe.evaluate_clips)]
+        result = evaluate(self.model, clips, stage, rows, Dials(steps=self.recipe.sample_steps))
+        torch.set_rng_state(random_state)
+        torch._foreach_copy_(optimiser.working_data(), live)
+        if result.strips is not None:
+            self.samples = list(zip(result.captions, result.strips.cpu(), strict=True))
+        if result.figures:
+            self._write({"kind": "evaluation", **result.figures}, stage)
+            self.tell(f"{stage.name} {self.position.step}: " + ", ".join(f"{n} {v:.4g}" for n, v in result.figures.items()))
+        self._report(f"{stage.name}, step {self.position.step} of {stage.steps}")
+
+    def _log(self, stage: Stage, figures: dict[str, Any], clips_per_second: float) -> None:
+        if not self.ranks.first:
+            return
+        self._write({"kind": "training", **figures}, stage)
+        here = self.recipe.stages[self.position.stage :]
+        left = sum(each.steps * each.batch for each in here) - self.position.step * stage.batch
+        self.tell(
+            f"{stage.name} {self.position.step}/{stage.steps}  loss {float(figures['loss']):.4f}  "
+            f"{clips_per_second:.1f} clips/s  about {seconds_as_words(left / clips_per_second)} left"
+        )
+
+    def _write(self, figures: dict[str, Any], stage: Stage) -> None:
+        self.folder.log(
+            {"total": self.total, "stage": stage.name, "step": self.position.step, "seconds": self.seconds, **figures}
+        )
+
+    def _report(self, status: str) -> None:
+        words = f"{status}; {self.position.clips} clips in {seconds_as_words(self.seconds)}"
+        write_report(self.folder.path / "report.html", self.recipe.name, words, self.folder.entries(), self.samples)
+
+    def _save(self, more: dict[str, Tensor]) -> None:
+        if not self.ranks.first:
+            return
+        self.position.seconds = self.seconds
+        state = {f"model.{name}": tensor for name, tensor in self.model.state().items()}
+        self.folder.save({**state, **_prefixed("lora.", self.lora), **more}, self.position)
+
+
+class _Shares:
+    """This process's part of every batch, the next one drawn while the present one is trained on."""
+
+    def __init__(self, stage: Stage, source: Callable[..., Clips], ranks: Ranks) -> None:
+        self.stage, self.source, self.ranks = stage, source, ranks
+        self.pool = ThreadPoolExecutor(1)
+        self.drawn: dict[int, Future[list[Clips]]] = {}
+        self.held: tuple[int, list[Any]] | None = None
+
+    def numbers(self, index: int) -> list[range]:
+        """The clips of batch `index`, in portions that fit at once."""
+        mine = self.ranks.share(range(index * self.stage.batch, (index + 1) * self.stage.batch))
+        size = self.stage.micro or len(mine)
+        return [mine[start : start + size] for start in range(0, len(mine), size)]
+
+    def parts(self, step: int, prepare: Callable[[Clips, range], Any] | None) -> list[tuple[range, Any]]:
+        index = step // self.stage.reuse
+        numbers = self.numbers(index)
+        if self.held is None or self.held[0] != index:
+            clips = (self.drawn.pop(index, None) or self._draw(index)).result()
+            prepared = [prepare(each, n) if prepare else each for each, n in zip(clips, numbers, strict=True)]
+            self.held = (index, prepared)
+            self.drawn = {index + 1: self._draw(index + 1)}
+        return list(zip(numbers, self.held[1], strict=True))
+
+    def _draw(self, index: int) -> "Future[list[Clips]]":
+        return self.pool.submit(lambda: [self.source("train", numbers) for numbers in self.numbers(index)])
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+
+def _prefixed(prefix: str, module: nn.Module | None) -> dict[str, Tensor]:
+    return {} if module is None else {prefix + name: tensor for name, tensor in module.state_dict().items()}
+
+
