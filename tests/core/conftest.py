@@ -1,0 +1,27 @@
+"""Small models of every variant, made once a session, and a stand-in for the UNet that writes down what it is told."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from micro import Spy, micro_checkpoint
+
+from dynamicrafter_core.unet import VideoUNet
+
+
+@pytest.fixture(scope="session")
+def model_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    folder = tmp_path_factory.mktemp("models")
+
+    def make(name: str) -> Path:
+        path = folder / f"{name}.safetensors"
+        return path if path.exists() else micro_checkpoint(path, name)
+
+    return make
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spy]:
+    spy = Spy()
+    monkeypatch.setattr(VideoUNet, "forward", lambda *args, **named: spy(*args, **named))
+    yield spy
