@@ -91,7 +91,7 @@ class _Evidence:
         bases = {FINE_TUNES[name].fine_tune_of if name in FINE_TUNES else name: name for name in names}
         kept = [bases[name] for name in self.candidates if name in bases]
         if not kept:
-            self.sentences.append(f"{sentence} No variant that the above leaves does, so this is not followed.")
+            self.sentences.append(f"{sentence} That fits none that the above leaves, so it tells nothing.")
         elif kept != self.candidates:
             self.candidates = kept
             self.sentences.append(sentence)
@@ -105,7 +105,8 @@ class _Evidence:
 def metadata_family(metadata: Mapping[str, str]) -> str | None:
     """The variant that a file's metadata names: under this project's own key, or as any entry's whole value."""
     own = read_own_metadata(metadata).get("family")
-    return next((value for value in (own, *metadata.values()) if value in FAMILIES or value in FINE_TUNES), None)
+    named = [value for value in (own, *metadata.values()) if isinstance(value, str)]
+    return next((value for value in named if value in FAMILIES or value in FINE_TUNES), None)
 
 
 def read_own_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:

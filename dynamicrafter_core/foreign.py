@@ -20,7 +20,10 @@ _MARKS: tuple[tuple[str, str], ...] = (  # pattern found in a key -> what the fi
     (r"diffusion_model\.input_blocks\.0\.1\.", "a ModelScope text-to-video model"),
     (r"^(unet\.)?down_blocks\.\d+\.(attentions|resnets)\.", "a UNet in diffusers' layout"),
     (r"encoder\.block\.0\.layer\.0\.SelfAttention\.", "a T5 text encoder"),
-    (r"(text|vision)_model\.encoder\.layers\.0\.", "a CLIP model in Hugging Face's layout"),
+    (
+        r"(text|vision)_model\.encoder\.layers\.0\.",
+        "a CLIP in Hugging Face's layout (open_clip's file of the same model fits)",
+    ),
 )
 _CONTEXTS = {
     768: "a Stable Diffusion 1.x checkpoint",
@@ -35,14 +38,21 @@ _ALONE: Mapping[PartName, str] = {
 }
 
 
-def name_foreign(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """What a file without a video UNet of this family is, in words."""
+def recognise(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What a file is by a key that no file of this family has, in words."""
     for pattern, words in _MARKS:
         if any(re.search(pattern, key) for key in shapes):
             if words:
                 return words
             temporal = any(".time_stack." in key or ".time_pos_embed." in key for key in shapes)
             return "a Stable Video Diffusion checkpoint" if temporal else "an SDXL checkpoint"
+    return None
+
+
+def name_foreign(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """What a file without a video UNet of this family is, in words."""
+    if words := recognise(shapes):
+        return words
     parts = split_names(shapes).parts
     if "unet" in parts:
         width = next(

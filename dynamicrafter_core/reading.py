@@ -181,10 +181,13 @@ def _open_torch(path: Path, kind: str) -> Opened:
 
 
 def _check_archive(path: Path) -> None:
-    if not zipfile.is_zipfile(path):  # the list of contents is a zip's last part
-        raise InputError(f"{path} is cut short: its {path.stat().st_size} bytes have no end; {_AGAIN}.")
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        if not zipfile.is_zipfile(path):  # the list of contents is a zip's last part
+            raise InputError(f"{path} is cut short: its {path.stat().st_size} bytes have no end; {_AGAIN}.")
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise _damaged(path, error) from error
     if not any(name.endswith("data.pkl") for name in names):
         held = ", ".join(names[:3]) or "nothing"
         raise InputError(f"{path} is a zip archive holding {held}, not a checkpoint; unpack it, or give another file.")
@@ -200,9 +203,15 @@ def _torch_load(path: Path, mapped: bool) -> Any:
             f"{path} is refused because it {wish}, and a checkpoint must be safe to open; get it as .safetensors, or "
             "if you trust its maker, save its bare state_dict with torch.save first."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"{path} is cut short or damaged ({reason}); {_AGAIN}.") from error
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle can lead its reader anywhere
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    return InputError(f"{path} is cut short or damaged ({reason}); {_AGAIN}.")
 
 
 def _unwrap(path: Path, loaded: Any) -> tuple[str, Mapping[str, Tensor], dict[str, str]]:

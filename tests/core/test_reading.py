@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 import zipfile
 from pathlib import Path
 
@@ -137,6 +138,27 @@ def test_a_file_that_is_something_else_is_refused_by_its_name(tmp_path, content,
     path = tmp_path / name
     path.write_bytes(content)
     assert words in refusal(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("container", ["safetensors", "raw", "legacy"])
+def test_whatever_is_damaged_is_refused_or_read_but_nothing_else(tmp_path, container):
+    content = stored(tmp_path, container).read_bytes()
+    chance = random.Random(0)
+    path, refused = tmp_path / "damaged", 0
+    for _ in range(100):
+        damaged = bytearray(content)
+        for _ in range(3):
+            damaged[chance.randrange(1000)] = chance.randrange(256)
+            damaged[-chance.randrange(1, 500)] = chance.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            opened = open_file(path)
+            assert all(isinstance(tensor, torch.Tensor) for tensor in opened.tensors.values())
+        except InputError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 20
 
 
 def test_a_damaged_table_of_contents_is_named(tmp_path):
