@@ -182,15 +182,22 @@ def _open_torch(path: Path, kind: str) -> Opened:
 
 def _check_archive(path: Path) -> None:
     try:
-        if not zipfile.is_zipfile(path):  # the list of contents is a zip's last part
-            raise InputError(f"{path} is cut short: its {path.stat().st_size} bytes have no end; {_AGAIN}.")
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
+        whole = zipfile.is_zipfile(path)  # the list of contents is a zip's last part
+        names = _names_in(path) if whole else []
+    except OSError:
+        raise
+    except Exception as error:
         raise _damaged(path, error) from error
+    if not whole:
+        raise InputError(f"{path} is cut short: its {path.stat().st_size} bytes have no end; {_AGAIN}.")
     if not any(name.endswith("data.pkl") for name in names):
         held = ", ".join(names[:3]) or "nothing"
         raise InputError(f"{path} is a zip archive holding {held}, not a checkpoint; unpack it, or give another file.")
+
+
+def _names_in(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
 
 
 def _torch_load(path: Path, mapped: bool) -> Any:
