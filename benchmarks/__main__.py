@@ -1,0 +1,50 @@
+"""`python -m benchmarks`: what the core costs on this machine, beside the machine's ceiling and the plain alternatives.
+
+The default takes a few minutes on two cores; `--size 256`, `512` and `1024` are the released sizes.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from . import layers, loading, models, vae
+from .measure import machine, matmul_ceiling, table
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+README = Path(__file__).with_name("README.md")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--size", nargs="+", choices=models.SIZES, default=["tiny"], help="latent sizes (default: tiny)"
+    )
+    parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=["fp32", "bf16"])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each; the median is told (default: 3)")
+    parser.add_argument("--load", choices=loading.WIDTHS, default="thin", help="checkpoint to load (default: thin)")
+    parser.add_argument("--write", action="store_true", help="add the table to benchmarks/README.md")
+    options = parser.parse_args()
+
+    device = torch.device(options.device)
+    report = [f"### {machine(device)}"]
+    with torch.inference_mode():
+        for name in options.dtype:
+            ceiling = matmul_ceiling(DTYPES[name], device)
+            found = []
+            for size in options.size:
+                for part in (models, layers, vae):
+                    sys.stderr.write(f"{name} {size}: {part.__name__.split('.')[-1]}\n")
+                    found += part.rows(size, DTYPES[name], device, ceiling, options.repeat)
+            report.append(f"{name}, matrix products reach {ceiling / 1e9:.0f} GFLOP/s\n\n{table(found)}")
+    report.append(f"Loading on the CPU, fp16\n\n{table(loading.rows(options.load))}")
+    text = "\n\n".join(report) + "\n"
+    sys.stdout.write(text)
+    if options.write:
+        README.write_text(README.read_text() + "\n" + text)
+
+
+if __name__ == "__main__":
+    main()

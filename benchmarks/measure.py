@@ -1,0 +1,95 @@
+"""Measuring: medians of interleaved runs, FLOPs counted on meta tensors, and the machine's own ceiling beside them."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+Run = Callable[[], object]
+
+CEILING_SHAPES = [(2048, 2048, 2048), (4096, 1280, 1280), (4096, 4096, 4096), (16384, 320, 2560), (1024, 1280, 10240)]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: what took how long, and how long the straightforward alternative took in the same run."""
+
+    what: str
+    size: str
+    seconds: float
+    alternative: str = ""
+    alternative_seconds: float | None = None
+    flops: float | None = None
+    ceiling: float | None = None  # FLOP/s
+
+    def cells(self) -> list[str]:
+        gain = "" if self.alternative_seconds is None else f"{self.alternative_seconds / self.seconds:.2f} x"
+        rate = "" if self.flops is None else f"{self.flops / self.seconds / 1e9:.0f}"
+        share = "" if not (self.flops and self.ceiling) else f"{self.flops / self.seconds / self.ceiling:.0%}"
+        flops = "" if self.flops is None else f"{self.flops / 1e12:.3f}"
+        return [self.what, self.size, f"{self.seconds:.3f}", flops, rate, share, self.alternative, gain]
+
+
+HEADER = ["what", "size", "seconds", "TFLOP", "GFLOP/s", "of the ceiling", "against", "that takes"]
+
+
+def timed(run: Run) -> float:
+    _wait()
+    start = time.perf_counter()
+    run()
+    _wait()
+    return time.perf_counter() - start
+
+
+def medians(runs: list[Run], repeat: int) -> list[float]:
+    """Median seconds of each, measured in turns so that a machine that slows down slows all of them."""
+    for run in runs:
+        timed(run)
+    rounds = [[timed(run) for run in runs] for _ in range(repeat)]
+    return [statistics.median(times) for times in zip(*rounds, strict=True)]
+
+
+def count_flops(run: Run) -> float:
+    """`run` must work on meta tensors."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return float(counter.get_total_flops())
+
+
+def matmul_ceiling(dtype: torch.dtype, device: torch.device) -> float:
+    """FLOP/s of the best of several matrix products, the most a model made of them can reach here."""
+    best = 0.0
+    for m, k, n in CEILING_SHAPES:
+        a, b = (torch.randn(shape, dtype=dtype, device=device) for shape in ((m, k), (n, k)))
+        times = [timed(lambda a=a, b=b: torch.nn.functional.linear(a, b)) for _ in range(6)]
+        best = max(best, 2 * m * k * n / min(times[1:]))
+    return best
+
+
+def machine(device: torch.device) -> str:
+    """The machine, named by its parts."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB; torch {torch.__version__}"
+    cpu = Path("/proc/cpuinfo")
+    text = cpu.read_text() if cpu.exists() else ""
+    name = next(
+        (line.split(":")[1].strip() for line in text.splitlines() if "model name" in line), platform.processor()
+    )
+    units = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {flag}" in text]
+    return f"{name}, {torch.get_num_threads()} threads, {' '.join(units)}; torch {torch.__version__}"
+
+
+def table(rows: list[Row]) -> str:
+    cells = [HEADER, ["---"] * len(HEADER), *(row.cells() for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

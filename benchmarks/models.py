@@ -1,0 +1,61 @@
+"""The UNet as a whole: one forward, and one guided step of two and three branches."""
+
+import torch
+from torch import Tensor
+
+from dynamicrafter_core.unet import VideoUNet
+from dynamicrafter_core.unet_config import UNetConfig
+
+from .measure import Row, count_flops, medians
+from .plain import einsum_attention
+
+SIZES = {"tiny": (8, 16, 16), "256": (16, 32, 32), "512": (16, 40, 64), "1024": (16, 72, 128)}  # frames, h, w
+
+
+def config(size: str) -> UNetConfig:
+    """The released network, but for `tiny`: its weights alone would take longer than the rest of a short run."""
+    return UNetConfig(model_channels=128) if size == "tiny" else UNetConfig()
+
+
+def random_weights(unet: VideoUNet) -> VideoUNet:
+    """Weights of any size do; they must only keep the numbers finite, and zeros would let a CPU skip work."""
+    for parameter in unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    return unet.eval()
+
+
+def inputs(size: str, branches: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    frames, height, width = SIZES[size]
+    figures, make = config(size), {"dtype": dtype, "device": device}
+    return (
+        torch.randn(1, figures.in_channels, frames, height, width, **make),
+        torch.full((1,), 500, device=device),
+        torch.randn(branches, 77, figures.context_dim, **make),
+        torch.randn(branches, frames, 16, figures.context_dim, **make),
+        torch.full((1,), 10, device=device),
+    )
+
+
+def passes(unet: VideoUNet, given: tuple[Tensor, ...]) -> list[Tensor]:
+    """The branches one after another, as the original code runs them."""
+    x, t, text, image, fs = given
+    return [unet(x, t, text[row : row + 1], image[row : row + 1], fs) for row in range(text.shape[0])]
+
+
+def rows(size: str, dtype: torch.dtype, device: torch.device, ceiling: float, repeat: int) -> list[Row]:
+    unet = random_weights(VideoUNet(config(size), dtype=dtype, device=device))
+    plain = VideoUNet(config(size), device="meta", attention=einsum_attention)
+    plain.load_state_dict(unet.state_dict(), assign=True)
+    counting = VideoUNet(config(size), dtype=dtype, device="meta")
+
+    one = inputs(size, 1, dtype, device)
+    flops = count_flops(lambda: counting(*inputs(size, 1, dtype, torch.device("meta"))))
+    ours, theirs = medians([lambda: unet(*one), lambda: plain.eval()(*one)], repeat)
+    found = [Row("UNet forward", size, ours, "attention written out (einsum)", theirs, flops, ceiling)]
+    for branches in (2, 3):
+        given = inputs(size, branches, dtype, device)
+        flops = count_flops(lambda count=branches: counting(*inputs(size, count, dtype, torch.device("meta"))))
+        together, apart = medians([lambda g=given: unet(*g), lambda g=given: passes(unet, g)], repeat)
+        what = f"guided step, {branches} branches ({together / ours:.2f} x one forward)"
+        found.append(Row(what, size, together, f"{branches} passes", apart, flops, ceiling))
+    return found
