@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .detection import Detection, detect, metadata_family, read_own_metadata
+from .detection import Detection, detect, is_video_unet, metadata_family, read_own_metadata
 from .errors import InputError
 from .families import FAMILIES, Family, find_family
 from .fitting import check_fit
@@ -128,7 +128,8 @@ def load_checkpoint(
 
 
 def _check_known(opened: Opened, naming: Naming) -> None:
-    if not naming.parts:
+    others = "unet" in naming.parts and not is_video_unet(naming.parts["unet"])  # a whole SDXL file has such parts, too
+    if others or not naming.parts:
         raise InputError(
             f"{opened.path} is {name_foreign(opened.shapes)}, not a checkpoint of this family or a part of one; "
             f"the variants are {', '.join(FAMILIES)}."

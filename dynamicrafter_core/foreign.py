@@ -21,7 +21,7 @@ _MARKS: tuple[tuple[str, str], ...] = (  # pattern found in a key -> what the fi
     (r"^(unet\.)?down_blocks\.\d+\.(attentions|resnets)\.", "a UNet in diffusers' layout"),
     (r"encoder\.block\.0\.layer\.0\.SelfAttention\.", "a T5 text encoder"),
     (
-        r"(text|vision)_model\.encoder\.layers\.0\.",
+        r"^(transformer\.)?(text|vision)_model\.encoder\.layers\.0\.",
         "a CLIP in Hugging Face's layout (open_clip's file of the same model fits)",
     ),
 )

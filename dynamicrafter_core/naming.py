@@ -40,7 +40,8 @@ _RENAMED = {"framestride_embed.": "fps_embedding."}  # as DynamiCrafter 256 stor
 
 # What training leaves in a file and no model needs: averaged copies, losses, constants that the modules make themselves.
 _UNUSED_PREFIXES = ("model_ema.", "first_stage_model.loss.", "loss.")
-_UNUSED = ("lvlb_weights", "logvar", "embedder.mean", "embedder.std")
+# The last two are ComfyUI's marks for checkpoints that it detects itself.
+_UNUSED = ("lvlb_weights", "logvar", "embedder.mean", "embedder.std", "v_pred", "ztsnr")
 _UNUSED_SUFFIXES = (".attn_mask",)
 
 _SIGNATURES: Mapping[PartName, tuple[str, ...]] = {  # keys that tell a part stored without prefix

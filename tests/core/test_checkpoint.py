@@ -362,3 +362,30 @@ def test_describe_names_the_problem_of_a_file_that_does_not_load(changed, tmp_pa
     assert told["parts"]["unet"]["tensors"] == 1515
     save_file({"double_blocks.0.img_attn.qkv.weight": torch.ones(1)}, tmp_path / "flux.safetensors")
     assert "Flux" in describe(tmp_path / "flux.safetensors")["problem"]
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        ("a Stable Video Diffusion checkpoint", (UNET + "input_blocks.1.0.time_stack.x", "conditioner.embedders.0.x")),
+        ("an SDXL checkpoint", (UNET + "label_emb.0.0.weight", "conditioner.embedders.0.x")),
+        (
+            "a Stable Diffusion 1.x checkpoint",
+            (
+                UNET + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
+                "cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc1.weight",
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("variant", ["auto", "dynamicrafter_512"])
+def test_a_whole_file_of_another_family_is_named_though_it_has_parts_like_ours(tmp_path, words, keys, variant):
+    path = tmp_path / "model.safetensors"
+    save_file({key: torch.zeros(2, 768) for key in (*keys, "first_stage_model.encoder.conv_in.weight")}, path)
+    assert f"is {words}, not a checkpoint of this family" in refusal(path, variant)
+
+
+def test_comfyuis_own_marks_in_saved_models_are_passed_over(half, tmp_path):
+    state = load_file(half)
+    save_file({**state, "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}, tmp_path / "saved.safetensors")
+    assert load_checkpoint(tmp_path / "saved.safetensors", "dynamicrafter_512").parts == load_checkpoint(half).parts
