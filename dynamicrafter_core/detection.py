@@ -6,7 +6,7 @@ them: what only a hint decided, the evidence says; what nothing decided is repor
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -54,7 +54,7 @@ def detect(
     shapes = {key: tuple(shape) for key, shape in keys_and_shapes.items()}
     parts = split_names(shapes).parts
     unet = {name: shapes[key] for name, key in parts.get("unet", {}).items()}
-    if "middle_block.2.transformer_blocks.0.attn1.to_q.weight" not in unet or "init_attn.0.norm.weight" not in unet:
+    if not is_video_unet(unet):
         raise InputError(
             f"{filename or 'This file'} is {name_foreign(shapes)}, not a checkpoint with the UNet of a DynamiCrafter, "
             f"VideoCrafter or ToonCrafter model; the variants are {', '.join(FAMILIES)}."
@@ -77,6 +77,11 @@ def detect(
     if filename:
         _by_filename(filename, found)
     return found.detection()
+
+
+def is_video_unet(names: Iterable[str]) -> bool:
+    """Whether a UNet of these names mixes the frames before all else, as this family alone does."""
+    return any(name.startswith("init_attn.") for name in names)
 
 
 class _Evidence:

@@ -138,6 +138,14 @@ def test_a_unet_that_no_released_variant_has_is_told_from_the_nearest():
     assert "not conditioned on fs" in sentence
 
 
+def test_a_damaged_unet_of_this_family_is_not_taken_for_another():
+    shapes = {key: shape for key, shape in manifest("dynamicrafter_256").items() if ".attn1." not in key}
+    assert detect(shapes).name == "dynamicrafter_256"
+    assert "lacks the UNet's 'out.2.weight'" in refusal(
+        {key: shape for key, shape in shapes.items() if not key.endswith("out.2.weight")}
+    )
+
+
 UNET = "model.diffusion_model."
 FOREIGN = {
     "Stable Diffusion 1.x": {
