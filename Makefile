@@ -5,7 +5,7 @@ export VENV
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help environment test check format clean
+.PHONY: help environment test check bench format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ check: environment  ## format, lint, types and the fast tests without a host
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n auto --maxprocesses 4 -m "not slow" tests/core tests/tools tests/test_house.py tests/test_documents.py
+
+bench: environment  ## what the models cost on this machine; ARGS="--size 512" for a released size
+	$(BIN)/python -m benchmarks $(ARGS)
 
 format: environment  ## rewrite the sources in the one style
 	$(BIN)/ruff check --fix .

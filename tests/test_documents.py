@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -61,12 +62,54 @@ def test_every_dependency_has_its_reason() -> None:
     assert explained == repository.dependencies()
 
 
-def test_python_in_the_readme_compiles_and_imports_what_there_is() -> None:
-    blocks = code_blocks(README, "python")
-    assert blocks
-    import dynamicrafter_core
+def commands_of(text: str) -> list[str]:
+    return re.findall(r"^    (dynamicrafter .+)$", text, re.M)
 
-    for block in blocks:
-        for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.ImportFrom) and node.module == "dynamicrafter_core":
-                assert all(hasattr(dynamicrafter_core, alias.name) for alias in node.names)
+
+@pytest.mark.parametrize("command", commands_of(README))
+def test_command_line_takes_the_readmes_commands(command: str) -> None:
+    from dynamicrafter_core.cli import make_parser
+
+    arguments = make_parser().parse_args(shlex.split(command)[1:])
+    assert arguments.command == shlex.split(command)[1]
+
+
+def test_readme_shows_every_command_there_is() -> None:
+    from dynamicrafter_core.commands import COMMANDS
+
+    assert {shlex.split(command)[1] for command in commands_of(README)} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("block", code_blocks(README, "python"))
+def test_library_takes_the_readmes_calls(block: str) -> None:
+    import dynamicrafter_core
+    from dynamicrafter_core.settings import Options
+
+    pipeline = dynamicrafter_core.Pipeline
+    calls = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]
+    methods = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr != "save"]
+    assert any(isinstance(call.func, ast.Name) and call.func.id == "Pipeline" for call in calls)
+    assert methods
+    for call in methods:
+        assert callable(getattr(pipeline, call.func.attr))
+        assert {keyword.arg for keyword in call.keywords} <= set(Options.__annotations__)
+
+
+def test_table_of_variants_holds_the_figures_of_the_code() -> None:
+    from dynamicrafter_core.families import FAMILIES, FINE_TUNES, Family
+
+    def row(family: Family) -> str:
+        fs, more = "none", ""
+        if family.fs_range:
+            fs = f"{family.fs_meaning}, {family.fs_default}, {family.fs_range[0]} to {family.fs_range[1]}"
+            more = "larger" if family.fs_larger_moves_more else "smaller"
+        repository_name, _, file = family.published.partition(": ")
+        published = f"[{repository_name}](https://huggingface.co/{repository_name})" + (f" `{file}`" if file else "")
+        figures = f"{family.steps}, {family.cfg:g}, {family.eta:g}"
+        modes = ", ".join(family.modes)
+        size = f"{family.width} x {family.height}"
+        return f"| `{family.name}` | {modes} | {size} | {fs} | {more} | {figures} | {published} |"
+
+    expected = [row(family) for family in (*FAMILIES.values(), *FINE_TUNES.values())]
+    written = [line for line in README.splitlines() if line.startswith("| `") and "crafter" in line]
+    assert written == expected
