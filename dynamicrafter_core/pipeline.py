@@ -127,7 +127,7 @@ class Pipeline:
         last: "ImageSource | None" = None,
         **options: "Unpack[Options]",
     ) -> Clip:
-        """Without an image generate; with a `last` one interpolate; else animate, or with an interpolation model loop."""
+        """Without an image generate; with a `last` one interpolate; else animate, or (interpolation models) loop."""
         if image is None:
             return self.generate(prompt, **options)
         if last is not None:
@@ -211,8 +211,8 @@ class Pipeline:
             x = analytic_noise(x, schedule, settings.start_step, *self.initial_noise)
         elif self.family.analytic_noise and settings.start_step < TIMESTEPS:
             warnings.warn(
-                f"{self.family.name} is meant to start from analytic noise ({self.family.noise_published}); without such "
-                "a file, given as initial_noise, it starts from plain noise.",
+                f"{self.family.name} is meant to start from analytic noise ({self.family.noise_published}); without "
+                "such a file, given as initial_noise, it starts from plain noise.",
                 stacklevel=2,
             )
 

@@ -1,0 +1,8 @@
+"""`python -m dynamicrafter_core` is `dynamicrafter`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Where a model runs, in which precision, and how much room that takes."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from micro import ANIMATE, Spy, picture
+
+from dynamicrafter_core.decoding import frames_at_once
+from dynamicrafter_core.devices import PeakMemory, free_memory, pick_device, pick_dtype
+from dynamicrafter_core.pipeline import Pipeline
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def test_auto_takes_the_fastest_device_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert pick_device() == CPU
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device() == torch.device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device() == CUDA
+    assert pick_device("cpu") == CPU
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "stored", "picked"),
+    [
+        ("auto", CPU, torch.float16, torch.float32),
+        ("auto", CUDA, torch.float32, torch.float16),
+        ("auto", CUDA, torch.float16, torch.float16),
+        ("auto", CUDA, torch.bfloat16, torch.bfloat16),
+        ("bf16", CPU, torch.float32, torch.bfloat16),
+        (torch.float32, CUDA, torch.float16, torch.float32),
+    ],
+)
+def test_precision_follows_the_device_and_the_file(
+    dtype: str | torch.dtype, device: torch.device, stored: torch.dtype, picked: torch.dtype
+) -> None:
+    assert pick_dtype(dtype, device, stored) == picked
+
+
+@pytest.mark.parametrize(("free", "keep"), [(0, False), (None, False), (10**12, True)])
+def test_parts_are_kept_where_there_is_room(
+    model_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, free: int | None, keep: bool
+) -> None:
+    monkeypatch.setattr("dynamicrafter_core.residency.free_memory", lambda device: free)
+    assert Pipeline(model_of(ANIMATE), device="cpu").parts.keep == keep
+    assert not Pipeline(model_of(ANIMATE), device="cpu", keep_loaded=False).parts.keep
+
+
+def test_released_parts_are_loaded_again(model_of: Callable[[str], Path], spy: Spy) -> None:
+    pipeline = Pipeline(model_of(ANIMATE), keep_loaded=True)
+    before = pipeline.animate(picture(), steps=1).frames
+    assert pipeline.parts._kept
+    pipeline.release()
+    assert not pipeline.parts._kept
+    assert torch.equal(pipeline.animate(picture(), steps=1).frames, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process begin to count anew")
+def test_peak_memory_sees_what_is_gone_again() -> None:
+    peak = PeakMemory(CPU)
+    before = peak.mark()
+    ones = torch.ones(100_000_000)  # 400 MB
+    del ones
+    assert peak.mark() > before + 200e6
+
+
+def test_the_cpu_tells_its_free_memory_and_decodes_frame_by_frame() -> None:
+    free = free_memory(CPU)
+    assert free is None or 10**6 < free < 10**14
+    assert frames_at_once(torch.zeros(16, 4, 8, 8), 8) == 1
+
+
+def test_frames_are_decoded_in_as_large_portions_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    latents = torch.zeros(16, 4, 40, 64, device="meta", dtype=torch.float16)
+    rooms = {10**8: 1, 3 * 10**9: 4, 10**12: 16}
+    for free, frames in rooms.items():
+        monkeypatch.setattr("dynamicrafter_core.decoding.free_memory", lambda device, free=free: free)
+        assert frames_at_once(latents, 8) == frames
