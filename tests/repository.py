@@ -32,12 +32,18 @@ def name(path: Path) -> str:
 
 
 def imported(path: Path) -> Iterator[tuple[str, int]]:
-    """(module, level) of every import statement anywhere in the file; level counts the leading dots."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """(module, level) of every import that is ever run, wherever it stands in the file; level counts the leading dots."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Import):
             yield from ((alias.name, 0) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module or "", node.level
+        elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
 
 
 def project() -> dict[str, Any]:

@@ -51,9 +51,9 @@ def test_every_make_target_in_the_documents_exists_and_the_reverse() -> None:
 
 
 def code_of(path: Path) -> str:
-    """Only what stands in code, inline or in blocks."""
+    """Only what stands in code: inline, in fences, or indented for itself."""
     text = path.read_text(encoding="utf-8")
-    return "\n".join(re.findall(r"^```.*?^```$|`[^`\n]+`", text, re.M | re.S))
+    return "\n".join(re.findall(r"^```.*?^```$|`[^`\n]+`|^ {4}make [^\n]+$", text, re.M | re.S))
 
 
 def test_every_dependency_has_its_reason() -> None:

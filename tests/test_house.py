@@ -13,6 +13,8 @@ import pytest
 import repository
 import yaml
 
+import dynamicrafter_core
+
 CORE = repository.ROOT / "dynamicrafter_core"
 MODULE_OF = {"open_clip_torch": "open_clip", "pillow": "PIL"}  # where the name to import is not the name to install
 LONGEST_FILE = 400
@@ -82,6 +84,7 @@ def test_one_version_everywhere() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", version)
     newest = re.search(r"^## (\S+)", (repository.ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
     assert newest and newest[1] == version
+    assert dynamicrafter_core.__version__ == version
 
 
 def test_registry_is_told_the_oldest_host_that_is_tested() -> None:
@@ -136,9 +139,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         "--wheel-dir",
         copy / "wheels",
     ]
-    subprocess.run([*pip, copy], check=True, capture_output=True)
-    (built,) = (copy / "wheels").glob("*.whl")
-    with zipfile.ZipFile(built) as archive:
+    built = subprocess.run([*pip, copy], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    (made,) = (copy / "wheels").glob("*.whl")
+    with zipfile.ZipFile(made) as archive:
         return set(archive.namelist())
 
 
