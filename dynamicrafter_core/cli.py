@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from . import __version__
 from .errors import InputError
+from .training.command import add_arguments as add_training
 
 DESCRIPTION = """\
 A still image and a prompt become a short video: DynamiCrafter, and its family
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from .commands import COMMANDS
 
     try:
-        return COMMANDS[arguments.command](arguments)
+        run = COMMANDS.get(arguments.command) or arguments.run
+        return run(arguments)
     except InputError as error:
         sys.stderr.write(f"dynamicrafter: {error}\n")
         return 2
@@ -146,6 +148,7 @@ def make_parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", metavar="FILE")
     inspect.add_argument("--variant", default="auto", metavar="NAME", help="does it fit this released model?")
     inspect.add_argument("--json", action="store_true", help="for programs")
+    add_training(commands)
     return parser
 
 

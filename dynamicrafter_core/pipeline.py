@@ -45,7 +45,14 @@ if TYPE_CHECKING:
 
     from .images import ImageSource
 
-EMBEDDED = Path(__file__).parent / "embedded" / "model.safetensors"
+EMBEDDED = Path(__file__).parent / "embedded"  # the folder of the model that comes with the package
+
+
+def _embedded() -> Path:
+    found = min(EMBEDDED.glob("*.safetensors"), default=None)
+    if found is None:
+        raise InputError("the embedded model is not part of this installation; give a checkpoint file instead.")
+    return found
 
 
 @dataclass(frozen=True)
@@ -80,9 +87,7 @@ class Pipeline:
         initial_noise   an Analytic-Init file, for runs from a start step
         """
         self.device = pick_device(device)
-        self.path = EMBEDDED if model == "embedded" else Path(model)
-        if model == "embedded" and not EMBEDDED.exists():
-            raise InputError("the embedded model is not part of this installation; give a checkpoint file instead.")
+        self.path = _embedded() if model == "embedded" else Path(model)
         self.checkpoint: Checkpoint = load_checkpoint(self.path, variant, extra)
         self.family: Family = self.checkpoint.family
         if missing := [part for part in self.family.configs if part not in self.checkpoint.parts]:

@@ -163,7 +163,7 @@ def test_convert_and_inspect(model_of: ModelOf, folder: Path, capsys: pytest.Cap
 def test_help_has_examples_and_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "examples:\n  dynamicrafter animate photo.jpg" in capsys.readouterr().out
-    for command in ("animate", "interpolate", "loop", "generate", "convert", "inspect"):
+    for command in ("animate", "interpolate", "loop", "generate", "convert", "inspect", "train"):
         assert main([command, "--help"]) == 0
         assert f"usage: dynamicrafter {command} " in capsys.readouterr().out
     assert main(["--version"]) == 0
@@ -356,7 +356,7 @@ def test_inspect_tells_what_it_can_of_a_file_that_does_not_load(
 def test_the_built_in_model_is_named_while_it_is_missing(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dynamicrafter_core.pipeline.EMBEDDED", folder / "model.safetensors")
+    monkeypatch.setattr("dynamicrafter_core.pipeline.EMBEDDED", folder)
     assert "embedded" in refused(["animate", "photo.png", "a cat"], folder, capsys)
 
 

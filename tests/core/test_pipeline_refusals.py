@@ -114,7 +114,7 @@ def test_a_file_that_may_be_several_variants_is_reported(tmp_path: Path) -> None
 
 
 def test_the_embedded_model_is_named_when_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynamicrafter_core.pipeline.EMBEDDED", tmp_path / "model.safetensors")
+    monkeypatch.setattr("dynamicrafter_core.pipeline.EMBEDDED", tmp_path)
     with pytest.raises(InputError, match="embedded model"):
         Pipeline("embedded")
     micro_checkpoint(tmp_path / "model.safetensors", ANIMATE)
