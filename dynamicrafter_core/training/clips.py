@@ -14,7 +14,7 @@ from ..checks import check_integer
 from ..errors import InputError
 from .motions import MOTIONS, find_motions, rates_of
 from .scenes import GROUND, OBJECT, PLAIN, WATER, Scenes, draw_scenes, render
-from .seeds import generator
+from .seeds import Word, generator
 
 SPEED = 0.16  # picture widths a second that everything moves; a clip has fs frames a second
 _FRONTS = {"object": (OBJECT,), "sky": (GROUND,), "water": (WATER,), "any": (PLAIN, OBJECT, GROUND, WATER)}
@@ -87,7 +87,7 @@ class ProceduralClips:
 
     def __call__(self, split: str, numbers: Sequence[int], **given: Any) -> MovedClips:
         """`given`: `motions` (names) and `fs` (integers) instead of drawn ones, one for each clip."""
-        rows = [(self.seed, split, number) for number in numbers]
+        rows: list[tuple[Word, ...]] = [(self.seed, split, number) for number in numbers]
         choices = [torch.rand(6, generator=generator(*row, "caption")).tolist() for row in rows]
         motions = given.get("motions") or [self.motions[int(choice[0] * len(self.motions))] for choice in choices]
         slow, fast = self.fs[1], self.fs[0]
@@ -95,7 +95,7 @@ class ProceduralClips:
         fs = given.get("fs") or [round(1 / (1 / slow + c[1] * (1 / fast - 1 / slow))) for c in choices]
         fronts = [_pick(_FRONTS[MOTIONS[m].subject], c[2]) for m, c in zip(motions, choices, strict=True)]
         scenes = draw_scenes(rows, fronts, max(self.height, self.width), self.device)
-        said = [caption(*each, c[3:]) for *each, c in zip(motions, fronts, scenes.things, choices, strict=True)]
+        said = [caption(m, f, t, c[3:]) for m, f, t, c in zip(motions, fronts, scenes.things, choices, strict=True)]
         return self.move(scenes, motions, torch.tensor(fs), said)
 
     def move(self, scenes: Scenes, motions: list[str], fs: Tensor, captions: list[str]) -> MovedClips:

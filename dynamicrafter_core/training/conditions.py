@@ -48,7 +48,7 @@ def encode_clips(model: Model, clips: Clips, rows: list[tuple[Word, ...]], chunk
     frames = clips.pixels.shape[2]
     mean, logvar = autoencoder.encode(to_frames(clips.pixels).to(dtype), chunk=chunk)
     mean, std = to_volume(mean.float(), frames), to_volume(logvar.float(), frames).mul(0.5).exp()
-    noise = normal([(*row, "posterior") for row in rows], *mean.shape[1:]).to(mean.device)
+    noise = normal([(*row, "posterior") for row in rows], *mean.shape[1:], device=mean.device)
     return Latents((mean + std * noise) * LATENT_SCALE, clips)
 
 
@@ -88,7 +88,7 @@ def condition(model: Model, latents: Latents, stage: Stage, rows: list[tuple[Wor
         one = (chance[:, 5] * frames).long().to(device)
         z = z[batch, :, one][:, :, None]
         concat = None if concat is None else concat[batch, :, one][:, :, None]
-        image = image[batch, one][:, None] if image is not None and image.shape[1] == frames else image
+        image = image[batch, one][:, None] if image is not None and image.shape[1] > 1 else image
     return Conditioned(z, concat, text, image, clips.fs.to(device))
 
 

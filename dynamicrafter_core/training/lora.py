@@ -51,7 +51,9 @@ def attach_lora(model: Model, settings: Mapping[str, Any], seed: int) -> Lora:
     given.setdefault("alpha", given["rank"])
     chosen = tuple(given["layers"])
     if unknown := sorted(set(given) - {"rank", "alpha", "layers"}) or [each for each in chosen if each not in LAYERS]:
-        raise InputError(f"The recipe's lora names {unknown[0]!r}; it has rank, alpha and layers ({', '.join(LAYERS)}).")
+        raise InputError(
+            f"The recipe's lora names {unknown[0]!r}; it has rank, alpha and layers ({', '.join(LAYERS)})."
+        )
     if not isinstance(given["rank"], int) or given["rank"] < 1:
         raise InputError(f"The LoRA's rank is {given['rank']!r}; give a whole number from 1, such as 8.")
     unet = model.part("unet")

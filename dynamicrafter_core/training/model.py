@@ -45,7 +45,9 @@ class Model:
                 yield f"{part}.{name}", parameter
 
     def state(self) -> dict[str, Tensor]:
-        return {f"{part}.{key}": value for part, module in self.parts.items() for key, value in module.state_dict().items()}
+        return {
+            f"{part}.{key}": value for part, module in self.parts.items() for key, value in module.state_dict().items()
+        }
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         own = self.state()
@@ -62,11 +64,15 @@ class Model:
         chosen: dict[str, nn.Parameter] = {}
         for pattern in patterns:
             found = {
-                name: parameter for name, parameter in self.named_parameters() if _matches(name, pattern, name in temporal)
+                name: parameter
+                for name, parameter in self.named_parameters()
+                if _matches(name, pattern, name in temporal)
             }
             if not found:
                 parts = ", ".join([*self.parts, *GROUPS])
-                raise InputError(f"Nothing is called {pattern!r} here; a stage trains {parts}, or names with * in them.")
+                raise InputError(
+                    f"Nothing is called {pattern!r} here; a stage trains {parts}, or names with * in them."
+                )
             chosen |= found
         return {name: parameter for name, parameter in self.named_parameters() if name in chosen}
 
@@ -110,11 +116,13 @@ def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Mode
     for module in parts.values():
         module.requires_grad_(False).train()
         if device.type == "cuda":
-            module.to(memory_format=torch.channels_last)
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for layer in module.modules():
             if getattr(layer, "attention", None) is attend:
                 layer.attention = attend_in_rows  # type: ignore[assignment]
-    figures = {name: tuple(value) if isinstance(value, list) else value for name, value in recipe.figures.items()}
+    figures: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in recipe.figures.items()
+    }
     if unknown := sorted(set(figures) - {each.name for each in fields(Family)}):
         raise InputError(f"The recipe's figures name {', '.join(unknown)}, which no family record has.")
     return Model(replace(family, **figures), parts)
@@ -125,14 +133,17 @@ def _configure(part: PartName, given: Mapping[str, Any]) -> Any:
     try:
         return CONFIGS[part](**values)
     except TypeError as error:
-        raise InputError(f"The recipe's {part} has a figure there is not: {str(error).split('__init__() ')[-1]}.") from error
+        raise InputError(
+            f"The recipe's {part} has a figure there is not: {str(error).split('__init__() ')[-1]}."
+        ) from error
 
 
 def attend_in_rows(q: Tensor, k: Tensor, v: Tensor, heads: int, **more: Any) -> Tensor:
     """`attend`, in portions where the frames of very many pixels are attended at once."""
     if q.shape[0] <= _ROWS:
         return attend(q, k, v, heads, **more)
-    return torch.cat([attend(*rows, heads, **more) for rows in zip(*(x.split(_ROWS) for x in (q, k, v)), strict=True)])
+    portions = zip(q.split(_ROWS), k.split(_ROWS), v.split(_ROWS), strict=True)
+    return torch.cat([attend(*rows, heads=heads, **more) for rows in portions])
 
 
 @torch.no_grad()
@@ -155,7 +166,11 @@ def normalise_latents(autoencoder: Autoencoder, pixels: Tensor) -> None:
 
 
 def save_model(
-    path: str | os.PathLike[str], model: Model, tensors: Mapping[str, Tensor], dtype: torch.dtype, notes: Mapping[str, Any]
+    path: str | os.PathLike[str],
+    model: Model,
+    tensors: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    notes: Mapping[str, Any],
 ) -> Path:
     """One safetensors file in the released layout; `tensors` (by Model.state's names) stand in for the model's own."""
     from safetensors.torch import save_file
@@ -172,8 +187,10 @@ def save_model(
     figures = {
         name: getattr(model.family, name) for name in unlike if getattr(model.family, name) != getattr(released, name)
     }
-    own = {"family": model.family.name, "figures": figures, **{part: asdict(_config(m)) for part, m in model.parts.items()}}
-    metadata = {"format": "pt", "dynamicrafter": json.dumps(own), **{k: v if isinstance(v, str) else json.dumps(v) for k, v in notes.items()}}
+    configs: dict[str, Any] = {part: asdict(_config(module)) for part, module in model.parts.items()}
+    own = {"family": model.family.name, "figures": figures, **configs}
+    metadata = {"format": "pt", "dynamicrafter": json.dumps(own)}
+    metadata |= {name: note if isinstance(note, str) else json.dumps(note) for name, note in notes.items()}
     with written_whole(path) as part_file:
         save_file(named, part_file, metadata)
     return path
@@ -181,7 +198,3 @@ def save_model(
 
 def _config(module: nn.Module) -> Any:
     return module.config
-
-
-def part_of(name: str) -> str:
-    return name.split(".", 1)[0]

@@ -1,13 +1,11 @@
 """What is minimised in each kind of stage; every loss is a mean over the clips at hand, with figures for the log."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layout import to_frames
 from ..schedule import NoiseSchedule
 from .clips import Clips, MovedClips
 from .conditions import Conditioned, condition, encode_image, encode_text
@@ -38,11 +36,13 @@ def predict(model: Model, given: Conditioned, x: Tensor, t: Tensor, **more: Any)
     return unet(joined, t, given.text, given.image, given.fs, **more).float()
 
 
-def diffusion_loss(model: Model, latents: Any, stage: Stage, schedule: NoiseSchedule, rows: Rows) -> tuple[Tensor, Figures]:
+def diffusion_loss(
+    model: Model, latents: Any, stage: Stage, schedule: NoiseSchedule, rows: Rows
+) -> tuple[Tensor, Figures]:
     """Mean squared error of v (or eps) at drawn noise levels."""
     given = condition(model, latents, stage, rows)
     t = draw_timesteps(rows, stage.timesteps).to(given.z.device)
-    noise = normal([(*row, "noise") for row in rows], *given.z.shape[1:]).to(given.z.device)
+    noise = normal([(*row, "noise") for row in rows], *given.z.shape[1:], device=given.z.device)
     output = predict(model, given, schedule.q_sample(given.z, t, noise), t)
     loss = F.mse_loss(output, schedule.target(given.z, t, noise))
     return loss, {}
@@ -90,10 +90,3 @@ def towers_loss(model: Model, heads: TowerHeads, clips: MovedClips, rows: Rows) 
     picture = F.mse_loss(made, small)
     right = (heads.motion(said).argmax(1) == wanted).float().mean()
     return meaning + 4 * picture, {"meaning": right.detach(), "picture": picture.detach()}  # type: ignore[dict-item]
-
-
-def all_frames(pixels: Tensor) -> Tensor:
-    return to_frames(pixels)
-
-
-Objective = Callable[..., tuple[Tensor, Figures]]

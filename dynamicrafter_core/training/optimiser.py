@@ -24,7 +24,9 @@ class Optimiser:
         decayed = [master for master in self.masters if master.ndim > 1]
         plain = [master for master in self.masters if master.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.adam = torch.optim.AdamW([g for g in groups if g["params"]], lr=stage.lr, betas=(0.9, stage.beta2), foreach=True)
+        self.adam = torch.optim.AdamW(
+            [g for g in groups if g["params"]], lr=stage.lr, betas=(0.9, stage.beta2), foreach=True
+        )
         for master in self.masters:  # Adam's state exists from the start, so that every save holds the same tensors
             self.adam.state[master] = {
                 "step": torch.tensor(0.0),
@@ -69,7 +71,7 @@ class Optimiser:
         torch._foreach_copy_(self.masters, self.average)
 
     def state(self) -> dict[str, Tensor]:
-        held = {}
+        held: dict[str, Tensor] = {}
         for name, master, average in zip(self.names, self.masters, self.average, strict=True):
             adam = self.adam.state[master]
             held |= {

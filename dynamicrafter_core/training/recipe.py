@@ -151,7 +151,9 @@ def _fill(record: type[_Record], raw: Mapping[str, Any], where: str) -> _Record:
     for name in values:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            raise InputError(f"{where} has a setting {name!r} that there is not{f'; {close[0]} is nearest' if close else ''}.")
+            raise InputError(
+                f"{where} has a setting {name!r} that there is not{f'; {close[0]} is nearest' if close else ''}."
+            )
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     try:
         return record(**values)

@@ -20,7 +20,9 @@ _STYLE = (
 )
 
 
-def write_report(path: Path, title: str, status: str, entries: Sequence[Mapping[str, Any]], samples: Sequence[tuple[str, Tensor]]) -> None:
+def write_report(
+    path: Path, title: str, status: str, entries: Sequence[Mapping[str, Any]], samples: Sequence[tuple[str, Tensor]]
+) -> None:
     """`samples` are (caption, clip [3,T,H,W] in -1..1)."""
     stages = list(dict.fromkeys(entry["stage"] for entry in entries))
     body = [f"<h1>{html.escape(title)}</h1><p>{html.escape(status)}</p>"]
@@ -44,7 +46,8 @@ def _curve(name: str, points: Sequence[tuple[float, float]]) -> str:
     first, last = points[0][0], points[-1][0]
     wide, tall = max(last - first, 1), (high - low) or 1.0
     line = " ".join(
-        f"{(x - first) / wide * (_WIDTH - 20) + 10:.1f},{(high - y) / tall * (_HEIGHT - 20) + 10:.1f}" for x, y in points
+        f"{(x - first) / wide * (_WIDTH - 20) + 10:.1f},{(high - y) / tall * (_HEIGHT - 20) + 10:.1f}"
+        for x, y in points
     )
     words = f"{name}: {points[-1][1]:.4g} at step {last:g} ({low:.4g} to {high:.4g})"
     return (

@@ -16,7 +16,7 @@ KINDS: Mapping[str, Any] = {"procedural": ProceduralClips, "videos": VideoClips}
 def make_source(data: Mapping[str, Any], seed: int, device: torch.device) -> Source:
     """`data` is {"kind": "procedural" or "videos", ...}, the rest being that source's own settings."""
     given = {name: value for name, value in data.items() if name != "kind"}
-    kind = data.get("kind")
+    kind = str(data.get("kind"))
     if kind not in KINDS:
         raise InputError(f"The data's kind is {kind!r}; give {' or '.join(KINDS)}.")
     try:

@@ -1,9 +1,9 @@
 """A run's folder: its state, its log, its report and its result.
 
-    state.safetensors   everything needed to go on; replaced as a whole, so that a kill leaves the one before
-    log.jsonl           a line for every report of the loss, and for every evaluation
-    report.html         the same as curves, with samples
-    model.safetensors   the result, once there is one
+state.safetensors   everything needed to go on; replaced as a whole, so that a kill leaves the one before
+log.jsonl           a line for every report of the loss, and for every evaluation
+report.html         the same as curves, with samples
+model.safetensors   the result, once there is one
 """
 
 import json
@@ -95,5 +95,3 @@ def seconds_as_words(seconds: float) -> str:
     if whole < 90:
         return f"{whole} s"
     return f"{whole // 60} min" if whole < 5400 else f"{whole // 3600} h {whole % 3600 // 60} min"
-
-

@@ -32,11 +32,16 @@ class Dice:
         return low + (high - low) * values.reshape(-1, *shape)
 
 
-def canvases(rows: list[tuple[Word, ...]], size: int, device: torch.device | str = "cpu", leaves: bool = True) -> Tensor:
+def canvases(
+    rows: list[tuple[Word, ...]], size: int, device: torch.device | str = "cpu", leaves: bool = True
+) -> Tensor:
     """One canvas for each row's seed: [N,3,size,size] in 0..1."""
     dice = Dice(rows, _NUMBERS, device)
     mix, shade = (_noise(dice, size) for _ in range(2))
-    first, steps = dice(1, 3), dice(2, 3, low=0.25, high=0.75)  # colours that differ in every channel: motion must be seen
+    first, steps = (
+        dice(1, 3),
+        dice(2, 3, low=0.25, high=0.75),
+    )  # colours that differ in every channel: motion must be seen
     palette = torch.cat([first, torch.remainder(first + steps, 1)], 1)[..., None, None]  # n colour rgb 1 1
     soft = torch.lerp(palette[:, 0], palette[:, 1], mix[:, None])
     canvas = torch.lerp(soft, palette[:, 2], _pattern(dice, size)[:, None])

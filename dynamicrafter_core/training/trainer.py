@@ -17,7 +17,7 @@ from .evaluate import evaluate
 from .generate import Dials
 from .lora import attach_lora, save_lora
 from .model import Model, make_model, normalise_latents, save_model
-from .objectives import TowerHeads, autoencoder_loss, diffusion_loss, towers_loss
+from .objectives import Rows, TowerHeads, autoencoder_loss, diffusion_loss, towers_loss
 from .optimiser import Optimiser
 from .ranks import Ranks, local_device
 from .recipe import Recipe, Stage
@@ -48,9 +48,13 @@ class Trainer:
         self.waiting: dict[str, Tensor] = {}  # of the optimiser, until its stage begins
         if saved is not None:
             tensors, self.position = saved
-            self.model.load_state({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
+            self.model.load_state(
+                {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+            )
             if self.lora is not None:
-                self.lora.load_state_dict({n.removeprefix("lora."): t for n, t in tensors.items() if n.startswith("lora.")})
+                self.lora.load_state_dict(
+                    {n.removeprefix("lora."): t for n, t in tensors.items() if n.startswith("lora.")}
+                )
             self.waiting = tensors
             if self.ranks.first:
                 self.folder.forget_after(self.total)
@@ -100,7 +104,9 @@ class Trainer:
         optimiser = Optimiser(trained, stage)
         if self.waiting:
             if heads is not None:
-                heads.load_state_dict({n.removeprefix("heads."): t for n, t in self.waiting.items() if n.startswith("heads.")})
+                heads.load_state_dict(
+                    {n.removeprefix("heads."): t for n, t in self.waiting.items() if n.startswith("heads.")}
+                )
             if self.position.step:
                 optimiser.load_state(self.waiting)
             self.waiting = {}
@@ -140,10 +146,11 @@ class Trainer:
     def _step(
         self, stage: Stage, shares: "_Shares", heads: TowerHeads | None, optimiser: Optimiser, step: int
     ) -> tuple[Tensor, dict[str, Any]]:
-        total, figures = torch.zeros((), device=self.device), {}
+        total = torch.zeros((), device=self.device)
+        figures: dict[str, Any] = {}
         parts = shares.parts(step, self._latents if stage.objective == "diffusion" else None)
         for numbers, batch in parts:
-            rows = [(self.recipe.seed, stage.name, step, number) for number in numbers]
+            rows: Rows = [(self.recipe.seed, stage.name, step, number) for number in numbers]
             match stage.objective:
                 case "autoencoder":
                     loss, figures = autoencoder_loss(self.model, batch, stage, rows)
@@ -188,16 +195,16 @@ class Trainer:
     def _evaluate(self, stage: Stage, clips: Clips, optimiser: Optimiser, last: bool) -> None:
         live = [parameter.detach().clone() for parameter in optimiser.working]
         torch._foreach_copy_(optimiser.working_data(), optimiser.average)
-        random_state = torch.get_rng_state()
         rows = [(self.recipe.seed, "evaluation", number) for number in range(self.recipe.evaluate_clips)]
         result = evaluate(self.model, clips, stage, rows, Dials(steps=self.recipe.sample_steps))
-        torch.set_rng_state(random_state)
         torch._foreach_copy_(optimiser.working_data(), live)
         if result.strips is not None:
             self.samples = list(zip(result.captions, result.strips.cpu(), strict=True))
         if result.figures:
             self._write({"kind": "evaluation", **result.figures}, stage)
-            self.tell(f"{stage.name} {self.position.step}: " + ", ".join(f"{n} {v:.4g}" for n, v in result.figures.items()))
+            self.tell(
+                f"{stage.name} {self.position.step}: " + ", ".join(f"{n} {v:.4g}" for n, v in result.figures.items())
+            )
         self._report(f"{stage.name}, step {self.position.step} of {stage.steps}")
 
     def _log(self, stage: Stage, figures: dict[str, Any], clips_per_second: float) -> None:
@@ -262,5 +269,3 @@ class _Shares:
 
 def _prefixed(prefix: str, module: nn.Module | None) -> dict[str, Tensor]:
     return {} if module is None else {prefix + name: tensor for name, tensor in module.state_dict().items()}
-
-

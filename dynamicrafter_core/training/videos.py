@@ -61,7 +61,9 @@ class VideoClips:
         items = self.items["held-out" if split != "train" else "train"]
         made = [self._clip(items[self._index(split, number, len(items))], split, number) for number in numbers]
         pixels = torch.stack([pixels for pixels, _, _ in made]).to(self.device)
-        return Clips(pixels, [caption for _, caption, _ in made], torch.tensor([fs for *_, fs in made], device=self.device))
+        return Clips(
+            pixels, [caption for _, caption, _ in made], torch.tensor([fs for *_, fs in made], device=self.device)
+        )
 
     def _index(self, split: str, number: int, count: int) -> int:
         """Every item once before any comes again, each time in another order."""
