@@ -39,6 +39,7 @@ def server(importable_host: None, base: Path) -> Iterator[Any]:
 
     args.cpu, args.base_directory = True, str(base)
     torch.set_num_threads(1)  # the models here are so small that threads cost more than they do
+    import utils.extra_config  # noqa: F401, I001 (before nodes.py, which in the oldest host puts another utils on the path)
     import comfy.utils
     from server import PromptServer
 
