@@ -17,7 +17,7 @@ IMAGE = "dynamicrafter_image"  # [clips, frames of the projector or 1, tokens, w
 CONCAT = "dynamicrafter_concat"  # [clips, frames, 4, h, w], unscaled
 FRAMES = "dynamicrafter_frames"  # int: frames of one clip
 FS = "dynamicrafter_fs"  # int
-FAMILY = "dynamicrafter_family"  # the variant's name, for the nodes that come after
+FAMILY = "dynamicrafter_family"  # the variant's record, with the file's own figures, for the nodes that come after
 
 
 class PerClip(comfy.conds.CONDRegular):

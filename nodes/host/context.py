@@ -39,6 +39,6 @@ def add_image(
     tokens = project(projector, encode_images(vision, to_signed(image)))
     seen, unseen = tokens[:-1], tokens[-1:]
     return (
-        write(positive, {IMAGE: seen, FAMILY: family.name}),
-        write(negative, {IMAGE: unseen, FAMILY: family.name}),
+        write(positive, {IMAGE: seen, FAMILY: family}),
+        write(negative, {IMAGE: unseen, FAMILY: family}),
     )

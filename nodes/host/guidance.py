@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...dynamicrafter_core.errors import InputError
-from ...dynamicrafter_core.families import Family, find_family
+from ...dynamicrafter_core.families import Family
 from ...dynamicrafter_core.images import Fit, round_size
 from .conditions import CONCAT, FAMILY, FRAMES, FS, read, write
 from .encoders import ReferenceVAE
@@ -54,8 +54,7 @@ def add_detail(
     positions: tuple[int, ...] = (),
 ) -> Guided:
     vae = check_vae(vae, NODE)
-    name = read(positive, FAMILY)
-    family = None if name is None else find_family(name)
+    family = read(positive, FAMILY)
     if family is not None and not family.concat:
         raise InputError(
             f"{family.title} has no channels for visual detail guidance: connect the conditioning to the sampler directly, "
