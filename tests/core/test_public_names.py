@@ -63,10 +63,6 @@ def test_importing_the_package_costs_nothing() -> None:
     assert not {"torch", "numpy", "open_clip", "kornia", "av", "PIL", "tqdm", "safetensors"} & set(loaded)
 
 
-def test_star_import_brings_all_names() -> None:
-    assert python("from dynamicrafter_core import *; print(Pipeline.__name__, len(FAMILIES))") == "Pipeline 9\n"
-
-
 def test_the_package_works_under_any_name_and_imports_nothing_of_the_host() -> None:
     """As the host loads it: from a folder of any name, beside a top-level `nodes` that is not ours."""
     code = f"""
