@@ -96,10 +96,10 @@ def evaluate_motion(model: Model, clips: MovedClips, dials: Dials) -> Evaluation
 def evaluate(model: Model, clips: Clips, stage: Stage, rows: list[Any], dials: Dials) -> Evaluation:
     if stage.objective == "autoencoder":
         return evaluate_autoencoder(model, clips)
-    if stage.objective == "towers":
+    if stage.objective == "towers" or stage.frames == 1:
         return Evaluation({})
     figures = evaluate_losses(model, clips, rows)
-    if isinstance(clips, MovedClips) and stage.frames != 1 and stage.vdg:
+    if isinstance(clips, MovedClips) and stage.vdg:
         made = evaluate_motion(model, clips, dials)
         return Evaluation({**figures, **made.figures}, made.strips, made.captions)
     return Evaluation(figures)
