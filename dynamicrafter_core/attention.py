@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,8 +19,8 @@ def attend(
     q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, options: Mapping[str, Any] | None = None
 ) -> Tensor:
     """b l (heads d), b m (heads d), b m (heads d) -> b l (heads d)"""
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+    q, k, v = (rearrange(x, "b l (h d) -> b h l d", h=heads) for x in (q, k, v))
+    return rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), "b h l d -> b l (h d)")
 
 
 def attend_relative(
@@ -33,11 +34,11 @@ def attend_relative(
     reach = key_table.shape[0] // 2
     index = torch.arange(q.shape[1], device=q.device)
     distance = (index[None, :] - index[:, None]).clamp(-reach, reach) + reach  # i j
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # b h l d
+    q, k, v = (rearrange(x, "b l (h d) -> b h l d", h=heads) for x in (q, k, v))
     logits = q @ k.transpose(-1, -2) + torch.einsum("bhid,ijd->bhij", q, key_table[distance])
     logits = logits * q.shape[-1] ** -0.5
     if mask is not None:
         logits = logits.masked_fill(~mask, float("-inf"))
     weights = logits.softmax(-1)
     out = weights @ v + torch.einsum("bhij,ijd->bhid", weights, value_table[distance])
-    return out.transpose(1, 2).flatten(2)
+    return rearrange(out, "b h l d -> b l (h d)")

@@ -4,17 +4,17 @@ Spatial layers see `frames`, (b t) c h w; temporal layers see a `volume`, b c t 
 the same numbers, so moving between them costs nothing; that is why the UNet runs channels-last where convolutions like it.
 """
 
+from einops import rearrange
 from torch import Tensor
 
 
 def to_volume(frames: Tensor, count: int) -> Tensor:
-    """(b t) c h w -> b c t h w, `count` frames a clip."""
-    return frames.unflatten(0, (-1, count)).transpose(1, 2)
+    """A clip for every `count` frames."""
+    return rearrange(frames, "(b t) c h w -> b c t h w", t=count)
 
 
 def to_frames(volume: Tensor) -> Tensor:
-    """b c t h w -> (b t) c h w"""
-    return volume.transpose(1, 2).flatten(0, 1)
+    return rearrange(volume, "b c t h w -> (b t) c h w")
 
 
 def repeat_rows(x: Tensor, rows: int) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from .attention import attend
@@ -128,4 +129,4 @@ class Projector(nn.Module):
         latents = self.latents.to(tokens).expand(tokens.shape[0], -1, -1)
         for layer in self.layers:
             latents = layer(tokens, latents)
-        return self.norm_out(self.proj_out(latents)).unflatten(1, (self.config.frames or 1, self.config.queries))
+        return rearrange(self.norm_out(self.proj_out(latents)), "b (t n) d -> b t n d", n=self.config.queries)
