@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -94,14 +94,19 @@ def _temporal_names(unet: nn.Module | None) -> set[str]:
     return {f"unet.{layer}.{name}" for layer in layers for name, _ in unet.get_submodule(layer).named_parameters()}
 
 
+def load_model(paths: Sequence[str | os.PathLike[str]], device: torch.device, dtype: torch.dtype | None = None) -> Model:
+    """The parts of checkpoint files, all that there are."""
+    checkpoint = load_checkpoint(paths[0], extra=paths[1:])
+    return Model(checkpoint.family, {name: checkpoint.load(name, dtype, device) for name in checkpoint.parts})
+
+
 def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Model:
     """The recipe's model on `device`: parts of its initial files, and new ones where it gives figures instead."""
     family = find_family(recipe.family)
     parts: dict[PartName, nn.Module] = {}
     if recipe.initial:
-        checkpoint = load_checkpoint(recipe.initial[0], extra=recipe.initial[1:], variant="auto")
-        family = checkpoint.family
-        parts = {name: checkpoint.load(name, dtype, device) for name in checkpoint.parts}
+        loaded = load_model(recipe.initial, device, dtype)
+        family, parts = loaded.family, loaded.parts
     for name, given in recipe.model.items():
         if name not in CONFIGS:
             raise InputError(f"The recipe's model has a part {name!r}; the parts are {', '.join(PARTS)}.")

@@ -1,0 +1,74 @@
+"""`python -m benchmarks.behaviour [CHECKPOINT]`: does the model do what is said of it? A table, and exit code 1 where it does not.
+
+Pictures and prompts are procedural and held out: drawn from seeds that training never uses. The default is the embedded model.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from dynamicrafter_core.pipeline import EMBEDDED
+from dynamicrafter_core.training.generate import Dials
+from dynamicrafter_core.training.motions import MOTIONS
+
+from . import cost, points
+from .subject import Row, Subject, tell
+
+POINTS = {
+    "autoencoder": points.autoencoder,
+    "motion": points.motion,
+    "faithfulness": points.faithfulness,
+    "dials": points.dials,
+    "ends": points.ends,
+    "speed": cost.speed,
+    "replay": cost.replay,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.behaviour", description=__doc__)
+    parser.add_argument("checkpoint", nargs="?", type=Path, help="default: the embedded model")
+    parser.add_argument("--only", nargs="+", choices=POINTS, default=list(POINTS), help="some of the points")
+    parser.add_argument("--count", type=int, default=210, help="pairs of picture and prompt for the motion (210)")
+    parser.add_argument("--motions", nargs="+", choices=MOTIONS, default=list(MOTIONS), help="the kinds it was taught")
+    parser.add_argument("--steps", type=int, default=20, help="of sampling (20)")
+    parser.add_argument("--cfg", type=float, default=3.0, help="text scale (3)")
+    parser.add_argument("--batch", type=int, default=16, help="clips at once (16)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32")
+    parser.add_argument("--json", type=Path, help="write the rows to this file too")
+    options = parser.parse_args()
+
+    path = options.checkpoint or min(EMBEDDED.glob("*.safetensors"), default=EMBEDDED / "model.safetensors")
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.dtype]
+    dials = Dials(steps=options.steps, text_scale=options.cfg)
+    device = torch.device(options.device)
+    subject = Subject(path, device, dtype, options.count, options.batch, dials, options.motions)
+    rows: list[Row] = []
+    for name in options.only:
+        started = time.monotonic()
+        found = POINTS[name](subject)
+        rows += found
+        tell(name, started)
+        sys.stdout.write("".join(_line(row) for row in found))
+        sys.stdout.flush()
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    missed = [row for row in rows if row.right is False]
+    judged = [row for row in rows if row.right is not None]
+    sys.stdout.write(f"{len(judged) - len(missed)} of {len(judged)} are as wanted\n")
+    return 1 if missed else 0
+
+
+def _line(row: Row) -> str:
+    mark = {True: "yes", False: "NO", None: ""}[row.right]
+    return f"{row.point}  {row.what:<62} {row.value:>9.4g}  {row.wanted:<22} {mark}\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""The points, in the order of the list they come from; each gives the rows of the table that tell about it."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from dynamicrafter_core.layout import to_frames
+from dynamicrafter_core.training.generate import decode, picture_latents
+from dynamicrafter_core.training.measures import conformity, nearest_frame, psnr
+from dynamicrafter_core.training.motion import see_motion
+from dynamicrafter_core.training.motions import MOTIONS
+
+from .subject import Row, Subject, agreement, least, turned
+
+DIAL_CLIPS = 24  # pictures for each setting of a dial
+MOVING = ("pan_left", "pan_right", "pan_up", "pan_down", "zoom_in", "zoom_out")
+
+
+def autoencoder(subject: Subject) -> list[Row]:
+    clips = subject.clips(0, min(subject.count, 64))
+    frames = to_frames(clips.pixels)
+    made = torch.cat([_round_trip(subject, part) for part in frames.split(256)])
+    return [least("1", "autoencoder: PSNR of held-out frames, dB", float(psnr(made, frames).mean()), 26)]
+
+
+def motion(subject: Subject) -> list[Row]:
+    clips = subject.clips(0, subject.count)
+    known = see_motion(clips.pixels, None, clips.front[:, :, 0], clips.subjects, subject.motions)
+    made = subject.make(clips)
+    seen = subject.see(made, clips)
+    rows = [
+        least("2", "the measure on clips of known motion", agreement(known, clips.motions), 0.98),
+        least("2", f"{len(seen)} clips move as the prompt says", agreement(seen, clips.motions), 0.9),
+    ]
+    for name in subject.motions:
+        mine = [index for index, each in enumerate(clips.motions) if each == name]
+        if mine:
+            share = agreement([seen[index] for index in mine], [name] * len(mine))
+            rows.append(Row("2", f"  {name} ({len(mine)} clips)", share))
+    able = [index for index, name in enumerate(clips.motions) if MOTIONS[name].opposite][: max(1, subject.count // 2)]
+    opposite = _rows(turned(clips), able)
+    pair = subject.see(subject.make(opposite), opposite)
+    both = [
+        seen[index].motion == clips.motions[index] and other.motion == opposite.motions[place]
+        for place, (index, other) in enumerate(zip(able, pair, strict=True))
+    ]
+    right = agreement(pair, opposite.motions)
+    rows.append(least("2", f"the same {len(able)} pictures under the opposite prompts", right, 0.9))
+    rows.append(Row("2", "  right under both", sum(both) / len(both)))
+    return rows
+
+
+def faithfulness(subject: Subject) -> list[Row]:
+    clips = subject.clips(1000, 2 * DIAL_CLIPS)
+    pictures = clips.pixels[:, :, 0]
+    wanted = _round_trip(subject, pictures)
+    scores, kept = {}, 0.0
+    for name, dials in {"": {}, ", no VDG": {"vdg": False}, ", no context": {"context": False}}.items():
+        made = subject.make(clips, **dials)
+        scores[name] = float(conformity(made, pictures).mean())
+        if not name:
+            anchor = nearest_frame(made, wanted).to(made.device)
+            kept = float(psnr(made[torch.arange(len(made), device=made.device), :, anchor], wanted).mean())
+    whole = scores.pop("")
+    rows = [least("3", "the picture in the clip, PSNR after the autoencoder, dB", kept, 24), Row("3", "PIC", whole)]
+    return rows + [Row("3", f"PIC{name}", score, f"< {whole:.4g}", score < whole) for name, score in scores.items()]
+
+
+def dials(subject: Subject) -> list[Row]:
+    clips = subject.clips(2000, DIAL_CLIPS, MOVING)
+    pictures = clips.pixels[:, :, 0]
+    low, high = subject.model.family.fs_range or (8, 32)
+
+    def extent(made: Tensor) -> float:
+        seen = subject.see(made, clips)
+        return sum(one.extent for one in seen) / len(seen)
+
+    def change(made: Tensor) -> float:
+        return float((made.diff(dim=2) ** 2).mean())
+
+    def pic(made: Tensor) -> float:
+        return float(conformity(made, pictures).mean())
+
+    def heeds(made: Tensor) -> float:
+        return agreement(subject.see(made, clips), clips.motions)
+
+    def true(made: Tensor) -> float:
+        return float(psnr(made, clips.pixels).mean())
+
+    rows = []
+    speeds = [round(low * (high / low) ** (step / 4)) for step in range(5)]
+    made = [subject.make(clips, fs=torch.full_like(clips.fs, fs)) for fs in speeds]
+    rows += _series("fs: extent of the motion", speeds, [extent(each) for each in made], falls=True)
+    turns: Mapping[str, tuple[str, list[float], Callable[[Tensor], float], bool]] = {
+        "cfg_image: PIC": ("image_scale", [0.0, 1.0, 2.0, 4.0, 7.0], pic, False),
+        "cfg_text: motion as prompted": ("text_scale", [0.0, 1.0, 2.0, 4.0], heeds, False),
+        "lambda: change between frames": ("image_strength", [0.5, 1.0, 1.5, 2.0, 3.0], change, True),
+        "eta: likeness to the true clip, dB": ("eta", [0.0, 0.25, 0.5, 1.0], true, False),
+        "steps: likeness to the true clip, dB": ("steps", [1, 2, 5, 10, 25], true, False),
+    }
+    for what, (dial, settings, measure, falls) in turns.items():
+        more = {"image_scale": 1.0} if dial == "text_scale" else {}
+        values = [measure(subject.make(clips, **{**more, dial: setting})) for setting in settings]
+        rows += _series(what, settings, values, falls)
+    return rows
+
+
+def ends(subject: Subject) -> list[Row]:
+    clips = subject.clips(3000, DIAL_CLIPS, MOVING)
+    first, last = clips.pixels[:, :, 0], clips.pixels[:, :, -1]
+    made = subject.make(clips, last=last)
+    middle, fade = made[:, :, subject.frames // 2], (first + last) / 2
+    true = clips.pixels[:, :, subject.frames // 2]
+    looped = subject.make(clips, last=first)
+    steps = (looped.diff(dim=2) ** 2).mean((1, 3, 4)).mean(1)
+    seam = ((looped[:, :, -1] - looped[:, :, 0]) ** 2).mean((1, 2, 3))
+    return [
+        least("5", "interpolation: first frame, PSNR dB", float(psnr(made[:, :, 0], first).mean()), 22),
+        least("5", "interpolation: last frame, PSNR dB", float(psnr(made[:, :, -1], last).mean()), 22),
+        Row("5", "interpolation: middle to the true middle, PSNR dB", float(psnr(middle, true).mean())),
+        Row("5", "  a cross-fade's, for comparison", float(psnr(fade, true).mean())),
+        _at_most("5", "interpolation: middle to a cross-fade, PSNR dB", float(psnr(middle, fade).mean()), 30),
+        _at_most("5", "loop: seam against neighbouring frames", float((seam / steps.clamp(min=1e-6)).median()), 1),
+    ]
+
+
+def _series(what: str, settings: list[float], values: list[float], falls: bool) -> list[Row]:
+    pairs = list(zip(values[:-1], values[1:], strict=True))
+    right = all(b <= a if falls else b >= a for a, b in pairs)
+    told = [Row("4", f"{what} at {setting:g}", value) for setting, value in zip(settings, values, strict=True)]
+    direction = "falls" if falls else "rises"
+    share = sum(b <= a if falls else b >= a for a, b in pairs) / len(pairs)
+    return [*told, Row("4", f"  {direction}, share of steps", share, direction, right)]
+
+
+def _at_most(point: str, what: str, value: float, most: float) -> Row:
+    return Row(point, what, value, f"<= {most:g}", value <= most)
+
+
+def _round_trip(subject: Subject, pictures: Tensor) -> Tensor:
+    return decode(subject.model, picture_latents(subject.model, pictures)[:, :, None])[:, :, 0]
+
+
+def _rows(clips: "object", index: list[int]) -> "object":
+    """Some clips of a batch."""
+    from dataclasses import replace
+
+    values = vars(clips)
+    rows = {name: value[index] for name, value in values.items() if isinstance(value, Tensor)}
+    lists = {name: [value[i] for i in index] for name, value in values.items() if isinstance(value, list)}
+    return replace(clips, **rows, **lists, scenes=clips.scenes.select(index))  # type: ignore[attr-defined,type-var]

@@ -1,0 +1,97 @@
+"""The model under measurement, and the held-out pictures and prompts that it is measured on."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dynamicrafter_core.training.clips import MovedClips, ProceduralClips
+from dynamicrafter_core.training.evaluate import opposite_captions
+from dynamicrafter_core.training.generate import Dials, generate
+from dynamicrafter_core.training.measures import nearest_frame
+from dynamicrafter_core.training.model import Model, load_model
+from dynamicrafter_core.training.motion import Seen, see_motion
+from dynamicrafter_core.training.motions import MOTIONS
+
+
+@dataclass(frozen=True)
+class Row:
+    point: str  # of the issue's list
+    what: str
+    value: float
+    wanted: str = ""
+    right: bool | None = None
+
+
+def least(point: str, what: str, value: float, least: float) -> Row:
+    return Row(point, what, value, f">= {least:g}", value >= least)
+
+
+@dataclass
+class Subject:
+    """`count` pairs of picture and prompt; the same numbers always mean the same pairs."""
+
+    path: Path
+    device: torch.device
+    dtype: torch.dtype
+    count: int
+    batch: int
+    dials: Dials
+    motions: Sequence[str]
+    split: str = "held-out"
+    model: Model = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.model = load_model([self.path], self.device, self.dtype)
+        family = self.model.family
+        self.frames, self.fs = family.frames, family.fs_default or 12
+        low, high = family.fs_range or (8, 32)
+        self.source = ProceduralClips(
+            family.height, family.width, family.frames, list(self.motions), (low, high), 0, self.device
+        )
+
+    def clips(self, first: int, count: int, motions: Sequence[str] | None = None, fs: int | None = None) -> MovedClips:
+        """Held-out clips of these motions in turn, at the model's usual fs."""
+        names = motions or self.motions
+        chosen = [names[number % len(names)] for number in range(first, first + count)]
+        return self.source(self.split, range(first, first + count), motions=chosen, fs=[fs or self.fs] * count)
+
+    def make(self, clips: MovedClips, last: Tensor | None = None, fs: Tensor | None = None, **dials: object) -> Tensor:
+        """What the model makes of their first frames and captions."""
+        chosen = replace(self.dials, **dials)  # type: ignore[arg-type]
+        rows = range(0, len(clips.captions), self.batch)
+        made = [
+            generate(
+                self.model,
+                clips.pixels[row : row + self.batch, :, 0],
+                clips.captions[row : row + self.batch],
+                (clips.fs if fs is None else fs)[row : row + self.batch],
+                self.frames,
+                replace(chosen, seed=chosen.seed + row),
+                None if last is None else last[row : row + self.batch],
+            )
+            for row in rows
+        ]
+        return torch.cat(made)
+
+    def see(self, made: Tensor, clips: MovedClips) -> list[Seen]:
+        anchor = nearest_frame(made, clips.pixels[:, :, 0])
+        return see_motion(made, anchor, clips.front[:, :, 0], clips.subjects, self.motions)
+
+
+def agreement(seen: Sequence[Seen], wanted: Sequence[str]) -> float:
+    return sum(one.motion == motion for one, motion in zip(seen, wanted, strict=True)) / len(seen)
+
+
+def turned(clips: MovedClips) -> MovedClips:
+    """The same pictures under the opposite prompts."""
+    opposite = [MOTIONS[motion].opposite or motion for motion in clips.motions]
+    return replace(clips, captions=opposite_captions(clips), motions=opposite)
+
+
+def tell(line: str, started: float | None = None) -> None:
+    sys.stderr.write(line + (f" ({time.monotonic() - started:.0f} s)" if started else "") + "\n")
