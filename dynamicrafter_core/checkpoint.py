@@ -7,7 +7,7 @@ Every part may come from the one released file or from a file of its own; a part
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class Source:
 
     opened: Opened
     names: Mapping[str, str]
+    scales: Mapping[str, str] = field(default_factory=dict)  # of ComfyUI's quantised files; empty in all others
 
     @property
     def shapes(self) -> Shapes:
@@ -73,6 +74,11 @@ class Checkpoint:
         source = self._source(part)
         return {key: source.tensor(key) for key in source.names}
 
+    def scales(self, part: PartName) -> dict[str, Tensor]:
+        """What a quantised file holds beside the part's weights, which mean nothing without it; mostly empty."""
+        source = self._source(part)
+        return {key: source.opened.tensors[name] for key, name in source.scales.items()}
+
     def load(
         self,
         part: PartName,
@@ -82,6 +88,11 @@ class Checkpoint:
     ) -> nn.Module:
         """The part as a module for inference. Without a dtype it keeps the file's, and on the CPU it is the mapped file."""
         source = self._source(part)
+        if source.scales:
+            raise InputError(
+                f"{source.opened.path} is quantised ({len(source.scales)} scales beside the {part}'s weights), which "
+                "ComfyUI loads and this library does not; give a float16, bfloat16 or float32 file."
+            )
         module = build(self.configs[part], dtype, "meta", operations).requires_grad_(False)
         state, passed = {}, 0
         for key in module.state_dict():
@@ -108,7 +119,7 @@ def load_checkpoint(
         _check_known(opened, naming)
     where = " with ".join(str(opened.path) for opened in files)
     sources = {
-        part: Source(opened, naming.parts[part])
+        part: Source(opened, naming.parts[part], naming.scales.get(part, {}))
         for opened, naming in zip(files, namings, strict=True)
         for part in naming.parts
     }

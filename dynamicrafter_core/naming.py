@@ -44,6 +44,10 @@ _UNUSED_PREFIXES = ("model_ema.", "first_stage_model.loss.", "loss.")
 _UNUSED = ("lvlb_weights", "logvar", "embedder.mean", "embedder.std", "v_pred", "ztsnr")
 _UNUSED_SUFFIXES = (".attn_mask",)
 
+# What ComfyUI's quantised files hold beside a layer's weight: its scales, and how they are meant.
+_QUANTISATION = (".scale_weight", ".scale_input", ".weight_scale", ".weight_scale_2", ".input_scale", ".comfy_quant")
+_QUANTISED = "scaled_fp8"
+
 _SIGNATURES: Mapping[PartName, tuple[str, ...]] = {  # keys that tell a part stored without prefix
     "unet": ("input_blocks.0.0.weight", "time_embed.0.weight"),
     "projector": ("latents", "proj_in.weight"),
@@ -61,6 +65,7 @@ class Naming:
     buffers: Mapping[str, str]
     unknown: tuple[str, ...]
     bare: tuple[PartName, ...] = field(default=())  # parts stored without their prefix
+    scales: Mapping[PartName, Mapping[str, str]] = field(default_factory=dict)  # of quantised parts, as `parts`
 
 
 def split_names(keys: Iterable[str]) -> Naming:
@@ -87,7 +92,18 @@ def split_names(keys: Iterable[str]) -> Naming:
     elif len(bare) == 1:
         parts[bare[0]] = {_canonical(key): key for key in rest}
         rest = []
-    return Naming({part: parts[part] for part in PARTS if part in parts}, buffers, tuple(rest), tuple(bare))
+    scales = {part: {key: names.pop(key) for key in list(names) if _is_scale(key)} for part, names in parts.items()}
+    return Naming(
+        {part: parts[part] for part in PARTS if part in parts},
+        buffers,
+        tuple(rest),
+        tuple(bare),
+        {part: names for part, names in scales.items() if names},
+    )
+
+
+def _is_scale(key: str) -> bool:
+    return key == _QUANTISED or key.endswith(_QUANTISATION)
 
 
 def _is_unused(key: str) -> bool:

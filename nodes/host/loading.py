@@ -54,7 +54,9 @@ def load_model(
 
 def patch_model(checkpoint: Checkpoint, options: dict[str, Any], disable_dynamic: bool) -> ModelPatcher:
     family = own_family(checkpoint)
-    state = checkpoint.state_dict("unet")
+    metadata = dict(checkpoint.sources["unet"].opened.metadata)
+    state = {**checkpoint.state_dict("unet"), **checkpoint.scales("unet")}
+    state, _ = comfy.utils.convert_old_quants(state, "", metadata)
     config = FamilyConfig(family)
     config.quant_config = comfy.utils.detect_layer_quantization(state, "")
     set_dtypes(config, state, options)

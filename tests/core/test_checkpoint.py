@@ -389,3 +389,16 @@ def test_comfyuis_own_marks_in_saved_models_are_passed_over(half, tmp_path):
     state = load_file(half)
     save_file({**state, "v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}, tmp_path / "saved.safetensors")
     assert load_checkpoint(tmp_path / "saved.safetensors", "dynamicrafter_512").parts == load_checkpoint(half).parts
+
+
+def test_a_file_quantised_for_comfyui_is_told_apart_and_not_taken_for_plain_weights(half, tmp_path):
+    state = load_file(half)
+    key = "model.diffusion_model.middle_block.1.proj_in"
+    scales = {f"{key}.scale_weight": torch.ones(()), "model.diffusion_model.scaled_fp8": torch.zeros(2)}
+    save_file({**state, **scales}, tmp_path / "quantised.safetensors")
+    checkpoint = load_checkpoint(tmp_path / "quantised.safetensors", "dynamicrafter_512")
+    assert set(checkpoint.scales("unet")) == {"middle_block.1.proj_in.scale_weight", "scaled_fp8"}
+    assert not checkpoint.scales("text")
+    checkpoint.load("projector")
+    with pytest.raises(InputError, match="is quantised .2 scales beside the unet's weights., which ComfyUI loads"):
+        checkpoint.load("unet")

@@ -284,5 +284,5 @@ def test_a_missing_file_is_named_with_where_to_get_it(pack, run) -> None:
     assert "Doubiiu/DynamiCrafter_1024" in said
     parts = nodes.NODE_CLASS_MAPPINGS["DynamiCrafterLoadParts"]
     assert "Doubiiu/ToonCrafter" in parts.validate_inputs(
-        unet="tooncrafter_512.safetensors", projector="in the same file"
+        unet="tooncrafter_gone.safetensors", projector="in the same file"
     )
