@@ -120,8 +120,6 @@ def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Mode
     parts = {name: parts[name] for name in PARTS if name in parts}
     for module in parts.values():
         module.requires_grad_(False).train()
-        if device.type == "cuda":
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for layer in module.modules():
             if getattr(layer, "attention", None) is attend:
                 layer.attention = attend_in_rows  # type: ignore[assignment]

@@ -31,8 +31,6 @@ def predict(model: Model, given: Conditioned, x: Tensor, t: Tensor, **more: Any)
     unet = model.part("unet")
     dtype = unet.time_embed[0].weight.dtype
     joined = x.to(dtype) if given.concat is None else torch.cat([x.to(dtype), given.concat.to(dtype)], 1)
-    # Channels innermost, where the UNet's two layouts are views of each other.
-    joined = joined.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
     return unet(joined, t, given.text, given.image, given.fs, **more).float()
 
 
