@@ -1,4 +1,4 @@
-"""What the UNet's building blocks have in common: the conditions they see and how they are chained."""
+"""What the UNet's building blocks have in common: the signals they get, and how they are chained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """Everything a block may look at beside the latent. Rows are (branch, batch): k guidance branches of b clips."""
+class Signals:
+    """Everything a block is told beside the latent. Rows are (branch, batch): k guidance branches of b clips."""
 
     frames: int
     embedding: Tensor  # b e: the timestep, with fs where the model knows it
@@ -26,18 +26,18 @@ class Conditions:
 
 
 class Block(nn.Module):
-    """A layer of frames, (b t) c h w, that also sees the conditions."""
+    """A layer of frames, (b t) c h w, that also gets the signals."""
 
-    def forward(self, h: Tensor, conditions: Conditions) -> Tensor:
+    def forward(self, h: Tensor, signals: Signals) -> Tensor:
         raise NotImplementedError
 
 
 class Stage(nn.ModuleList):
     """Layers in a row, numbered as the released state dicts number them."""
 
-    def forward(self, h: Tensor, conditions: Conditions) -> Tensor:
+    def forward(self, h: Tensor, signals: Signals) -> Tensor:
         for layer in self:
-            h = layer(h, conditions) if isinstance(layer, Block) else layer(h)
+            h = layer(h, signals) if isinstance(layer, Block) else layer(h)
         return h
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .blocks import Block, Conditions
+from .blocks import Block, Signals
 from .layout import repeat_rows, to_frames, to_volume
 
 
@@ -64,11 +64,11 @@ class ResBlock(Block):
         if temporal_conv:  # the name is spelt so in every released file
             self.temopral_conv = TemporalConv(channels_out, groups, dropout, make, operations)
 
-    def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
+    def forward(self, x: Tensor, signals: Signals) -> Tensor:
         h = self.in_layers(x)
-        shift = repeat_rows(self.emb_layers(conditions.embedding), h.shape[0] // conditions.frames)  # b c
-        h = h + shift.repeat_interleave(conditions.frames, 0)[:, :, None, None]
+        shift = repeat_rows(self.emb_layers(signals.embedding), h.shape[0] // signals.frames)  # b c
+        h = h + shift.repeat_interleave(signals.frames, 0)[:, :, None, None]
         h = self.skip_connection(x) + self.out_layers(h)
         if hasattr(self, "temopral_conv"):
-            h = self.temopral_conv(h, conditions.frames)
+            h = self.temopral_conv(h, signals.frames)
         return h

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Attend, attend
-from .blocks import Conditions, Downsample, Stage, sinusoid
+from .blocks import Downsample, Signals, Stage, sinusoid
 from .errors import InputError
 from .layout import to_frames
 from .resblock import ResBlock
@@ -122,18 +122,18 @@ class SketchEncoder(nn.Module):
         self._check(x, hint)
         frames = x.shape[2]
         embedding = self.time_embed(sinusoid(timesteps, self.config.unet.model_channels).to(x.dtype))
-        conditions = Conditions(frames, embedding, text.to(x.dtype), image=None, options=options or {})
+        signals = Signals(frames, embedding, text.to(x.dtype), image=None, options=options or {})
 
         h, drawing = to_frames(x), to_frames(hint.to(x.dtype))
         if h.device.type == "cpu":  # as in the UNet
             h, drawing = (part.contiguous(memory_format=torch.channels_last) for part in (h, drawing))
         residuals = []
         for index, (stage, zero) in enumerate(zip(self.input_blocks, self.zero_convs, strict=True)):
-            h = stage(h, conditions)
+            h = stage(h, signals)
             if index == 0:
                 h = h + self.input_hint_block(drawing)
             residuals.append(zero(h) * strength)
-        return residuals, self.middle_block_out(self.middle_block(h, conditions)) * strength
+        return residuals, self.middle_block_out(self.middle_block(h, signals)) * strength
 
     def _check(self, x: Tensor, hint: Tensor) -> None:
         config, factor = self.config, self.config.hint_factor

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import Attend, attend, attend_relative
-from .blocks import Block, Conditions
+from .blocks import Block, Signals
 from .layout import repeat_rows
 
 
@@ -68,8 +68,8 @@ class Attention(nn.Module):
         self.to_v = operations.Linear(context, inner, bias=False, **make)
         self.to_out = nn.Sequential(operations.Linear(inner, width, **make), nn.Identity())
 
-    def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
-        out = self.attention(self.to_q(x), self.to_k(x), self.to_v(x), self.heads, options=conditions.options)
+    def forward(self, x: Tensor, signals: Signals) -> Tensor:
+        out = self.attention(self.to_q(x), self.to_k(x), self.to_v(x), self.heads, options=signals.options)
         return self.to_out(out)
 
 
@@ -86,23 +86,23 @@ class DualAttention(Attention):
             if learnable:
                 self.alpha = nn.Parameter(torch.zeros((), **make))
 
-    def strength(self, conditions: Conditions, like: Tensor) -> float | Tensor:
+    def strength(self, signals: Signals, like: Tensor) -> float | Tensor:
         """lambda, the weight of the image: fixed, or learned as tanh(alpha) + 1."""
-        fixed = self.scale * conditions.image_strength
+        fixed = self.scale * signals.image_strength
         return (self.alpha.to(like).tanh() + 1) * fixed if hasattr(self, "alpha") else fixed
 
-    def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
+    def forward(self, x: Tensor, signals: Signals) -> Tensor:
         q = self.to_q(x)  # (k b t) (h w) c
-        options = conditions.options
+        options = signals.options
         # Text is the same for all frames of a clip: one long query sequence per clip, keys and values once per clip.
-        clips = q.reshape(conditions.rows, -1, q.shape[-1])
-        text = conditions.text
+        clips = q.reshape(signals.rows, -1, q.shape[-1])
+        text = signals.text
         out = self.attention(clips, self.to_k(text), self.to_v(text), self.heads, options=options).view_as(q)
-        if conditions.image is not None and hasattr(self, "to_k_ip"):
-            tokens = conditions.image.flatten(0, 1)  # (k b t) n d, or (k b) n d
-            queries = q if conditions.image.shape[1] == conditions.frames else clips
+        if signals.image is not None and hasattr(self, "to_k_ip"):
+            tokens = signals.image.flatten(0, 1)  # (k b t) n d, or (k b) n d
+            queries = q if signals.image.shape[1] == signals.frames else clips
             seen = self.attention(queries, self.to_k_ip(tokens), self.to_v_ip(tokens), self.heads, options=options)
-            out = out + seen.view_as(q) * self.strength(conditions, out)
+            out = out + seen.view_as(q) * self.strength(signals, out)
         return self.to_out(out)
 
 
@@ -117,13 +117,13 @@ class TemporalAttention(Attention):
             self.relative_position_k = RelativePosition(width, reach, make)
             self.relative_position_v = RelativePosition(width, reach, make)
 
-    def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
+    def forward(self, x: Tensor, signals: Signals) -> Tensor:
         q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
         mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril() if self.causal else None
         if hasattr(self, "relative_position_k"):
             tables = self.relative_position_k(q), self.relative_position_v(q)
             return self.to_out(attend_relative(q, k, v, self.heads, *tables, mask=mask))
-        return self.to_out(self.attention(q, k, v, self.heads, mask=mask, options=conditions.options))
+        return self.to_out(self.attention(q, k, v, self.heads, mask=mask, options=signals.options))
 
 
 class TransformerBlock(nn.Module):
@@ -138,11 +138,11 @@ class TransformerBlock(nn.Module):
         self.norm2 = operations.LayerNorm(width, **make)
         self.norm3 = operations.LayerNorm(width, **make)
 
-    def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
-        x = x + self.attn1(self.norm1(x), conditions)
+    def forward(self, x: Tensor, signals: Signals) -> Tensor:
+        x = x + self.attn1(self.norm1(x), signals)
         if isinstance(self.attn2, DualAttention):  # here the guidance branches part
-            x = repeat_rows(x, conditions.rows * conditions.frames)
-        x = x + self.attn2(self.norm2(x), conditions)
+            x = repeat_rows(x, signals.rows * signals.frames)
+        x = x + self.attn2(self.norm2(x), signals)
         return x + self.ff(self.norm3(x))
 
 
@@ -192,10 +192,10 @@ class SpatialTransformer(Block):
         )
         self.proj_out = operations.Linear(channels, channels, **make)
 
-    def forward(self, h: Tensor, conditions: Conditions) -> Tensor:
+    def forward(self, h: Tensor, signals: Signals) -> Tensor:
         tokens = self.proj_in(self.norm(h).flatten(2).transpose(1, 2))  # (b t) (h w) c
         for block in self.transformer_blocks:
-            tokens = block(tokens, conditions)
+            tokens = block(tokens, signals)
         out = self.proj_out(tokens).transpose(1, 2).unflatten(2, h.shape[2:])
         return repeat_rows(h, out.shape[0]) + out
 
@@ -246,14 +246,14 @@ class TemporalTransformer(Block):
         """A point-wise projection, held as a linear layer or as a convolution of width one."""
         return layer(x) if self.linear else layer(x.transpose(1, 2)).transpose(1, 2)
 
-    def forward(self, h: Tensor, conditions: Conditions) -> Tensor:
+    def forward(self, h: Tensor, signals: Signals) -> Tensor:
         size = h.shape[2:]
-        volume = h.unflatten(0, (-1, conditions.frames)).transpose(1, 2)
+        volume = h.unflatten(0, (-1, signals.frames)).transpose(1, 2)
         tokens = self.norm(volume).flatten(3).permute(0, 3, 2, 1)  # b (h w) t c
         clips = tokens.shape[0]
         tokens = self.project(self.proj_in, tokens.flatten(0, 1))  # (b h w) t c
         for block in self.transformer_blocks:
-            tokens = block(tokens, conditions)
+            tokens = block(tokens, signals)
         out = self.project(self.proj_out, tokens).unflatten(0, (clips, -1))  # b (h w) t c
         out = out.permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, size)  # (b t) c h w
         return h + out

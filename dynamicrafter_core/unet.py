@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Attend, attend
-from .blocks import Conditions, Downsample, Stage, Upsample, sinusoid
+from .blocks import Downsample, Signals, Stage, Upsample, sinusoid
 from .errors import InputError
 from .layout import repeat_rows, to_frames, to_volume
 from .resblock import ResBlock
@@ -152,7 +152,7 @@ class VideoUNet(nn.Module):
         """
         self._check(x, text, image)
         frames = x.shape[2]
-        conditions = Conditions(
+        signals = Signals(
             frames=frames,
             embedding=self.embed(timesteps, fs, x.dtype),
             text=text.to(x.dtype),
@@ -160,25 +160,25 @@ class VideoUNet(nn.Module):
             image_strength=image_strength,
             options=options or {},
         )
-        rows = conditions.rows * frames
+        rows = signals.rows * frames
 
         h = to_frames(x)
         if h.device.type == "cpu":  # its convolutions are fastest so, and every change of layout becomes a view
             h = h.contiguous(memory_format=torch.channels_last)
         skips = []
         for index, stage in enumerate(self.input_blocks):
-            h = stage(h, conditions)
+            h = stage(h, signals)
             if index == 0 and self.config.init_attention:
-                h = self.init_attn(h, conditions)
+                h = self.init_attn(h, signals)
             skips.append(h)
-        h = self.middle_block(h, conditions)
+        h = self.middle_block(h, signals)
         if control is not None:
             h = h + repeat_rows(control[1], rows)
         for stage in self.output_blocks:
             skip = repeat_rows(skips.pop(), rows)
             if control is not None:
                 skip = skip + repeat_rows(control[0][len(skips)], rows)
-            h = stage(torch.cat([h, skip], dim=1), conditions)
+            h = stage(torch.cat([h, skip], dim=1), signals)
         return to_volume(self.out(h), frames)
 
     def _check(self, x: Tensor, text: Tensor, image: Tensor | None) -> None:

@@ -167,11 +167,11 @@ def test_a_causal_model_does_not_look_ahead():
     seen = []
     attention.register_forward_hook(lambda module, args, out: seen.append((args[0], args[1], out)))
     unet(*random_clip(config, 1, 6, 4, 4))
-    tokens, conditions, out = seen[0]
+    tokens, signals, out = seen[0]
     changed = tokens.clone()
     changed[:, -1] += 1
-    torch.testing.assert_close(attention(changed, conditions)[:, :-1], out[:, :-1])
-    assert not torch.allclose(attention(changed, conditions)[:, -1], out[:, -1])
+    torch.testing.assert_close(attention(changed, signals)[:, :-1], out[:, :-1])
+    assert not torch.allclose(attention(changed, signals)[:, -1], out[:, -1])
 
 
 def test_image_strength_weighs_the_image_tokens():
