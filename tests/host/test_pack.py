@@ -155,7 +155,7 @@ sys.path.insert(0, {str(host_path)!r})
 sys.modules["open_clip"] = sys.modules["kornia"] = None
 from comfy.cli_args import args
 args.cpu, args.base_directory = True, {str(tmp_path)!r}
-import nodes, latent_preview
+import utils.extra_config, nodes, latent_preview
 from server import PromptServer
 loop = asyncio.new_event_loop()
 PromptServer(loop)
