@@ -12,6 +12,7 @@ import torch
 from . import layers, loading, models, vae
 from .measure import machine, matmul_ceiling, table
 
+PARTS = {"unet": models, "layers": layers, "vae": vae}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 README = Path(__file__).with_name("README.md")
 
@@ -24,8 +25,9 @@ def main() -> None:
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=["fp32", "bf16"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each; the median is told (default: 3)")
-    parser.add_argument("--load", choices=loading.WIDTHS, default="thin", help="checkpoint to load (default: thin)")
-    parser.add_argument("--write", action="store_true", help="add the table to benchmarks/README.md")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
+    parser.add_argument("--load", choices=[*loading.SIZES, "none"], default="thin", help="checkpoint (default: thin)")
+    parser.add_argument("--write", action="store_true", help="add the tables to benchmarks/README.md")
     options = parser.parse_args()
 
     device = torch.device(options.device)
@@ -35,11 +37,12 @@ def main() -> None:
             ceiling = matmul_ceiling(DTYPES[name], device)
             found = []
             for size in options.size:
-                for part in (models, layers, vae):
-                    sys.stderr.write(f"{name} {size}: {part.__name__.split('.')[-1]}\n")
-                    found += part.rows(size, DTYPES[name], device, ceiling, options.repeat)
+                for part in options.parts:
+                    sys.stderr.write(f"{name} {size}: {part}\n")
+                    found += PARTS[part].rows(size, DTYPES[name], device, ceiling, options.repeat)
             report.append(f"{name}, matrix products reach {ceiling / 1e9:.0f} GFLOP/s\n\n{table(found)}")
-    report.append(f"Loading on the CPU, fp16\n\n{table(loading.rows(options.load))}")
+    if options.load != "none":
+        report.append(f"Loading on the CPU, fp16\n\n{table(loading.rows(options.load))}")
     text = "\n\n".join(report) + "\n"
     sys.stdout.write(text)
     if options.write:

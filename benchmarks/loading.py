@@ -16,20 +16,20 @@ import torch
 
 from .measure import Row
 
-WIDTHS = {"thin": "first_stage_model.", "full": ""}  # the keys that are written begin so
+SIZES = {"thin": "first_stage_model.", "full": ""}  # the keys that are written begin so
 VARIANT = "dynamicrafter_512"
 
 
-def rows(width: str) -> list[Row]:
+def rows(size: str) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{VARIANT}.safetensors"
-        write(path, WIDTHS[width])
-        size = path.stat().st_size
+        write(path, SIZES[size])
+        total = path.stat().st_size
         found = {way: _in_own_process(way, path) for way in ("ours", "plain")}
     (ours, our_peak), (plain, plain_peak) = found["ours"], found["plain"]
-    what = f"load a checkpoint, peak memory {our_peak / size:.2f} x the file"
-    against = f"load_file, construct, copy: {plain_peak / size:.2f} x the file"
-    return [Row(what, f"{size / 1e9:.2f} GB", ours, against, plain)]
+    what = f"load a checkpoint, peak memory {our_peak / total:.2f} x the file"
+    against = f"load_file, construct, copy: {plain_peak / total:.2f} x the file"
+    return [Row(what, f"{total / 1e9:.2f} GB", ours, against, plain)]
 
 
 def write(path: Path, prefix: str) -> None:

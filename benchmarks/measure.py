@@ -46,9 +46,9 @@ def timed(run: Run) -> float:
     return time.perf_counter() - start
 
 
-def medians(runs: list[Run], repeat: int) -> list[float]:
+def medians(runs: list[Run], repeat: int, warm_up: bool = True) -> list[float]:
     """Median seconds of each, measured in turns so that a machine that slows down slows all of them."""
-    for run in runs:
+    for run in runs if warm_up else []:
         timed(run)
     rounds = [[timed(run) for run in runs] for _ in range(repeat)]
     return [statistics.median(times) for times in zip(*rounds, strict=True)]

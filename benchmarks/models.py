@@ -55,7 +55,7 @@ def rows(size: str, dtype: torch.dtype, device: torch.device, ceiling: float, re
     for branches in (2, 3):
         given = inputs(size, branches, dtype, device)
         flops = count_flops(lambda count=branches: counting(*inputs(size, count, dtype, torch.device("meta"))))
-        together, apart = medians([lambda g=given: unet(*g), lambda g=given: passes(unet, g)], repeat)
+        together, apart = medians([lambda g=given: unet(*g), lambda g=given: passes(unet, g)], repeat, warm_up=False)
         what = f"guided step, {branches} branches ({together / ours:.2f} x one forward)"
         found.append(Row(what, size, together, f"{branches} passes", apart, flops, ceiling))
     return found

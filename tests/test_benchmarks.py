@@ -1,0 +1,37 @@
+"""The benchmarks run, and what they say of memory and work holds; times are nobody's business here."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import repository
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from dynamicrafter_core import UNetConfig, VideoUNet
+
+
+def flops(branches: int) -> int:
+    """Of one UNet call at the size of DynamiCrafter 256, counted without computing."""
+    config = UNetConfig()
+    unet = VideoUNet(config, device="meta")
+    with torch.device("meta"):
+        x, t, fs = torch.empty(1, config.in_channels, 16, 32, 32), torch.empty(1), torch.empty(1)
+        text, image = torch.empty(branches, 77, config.context_dim), torch.empty(branches, 16, 16, config.context_dim)
+    with FlopCounterMode(display=False) as counter:
+        unet(x, t, text, image, fs)
+    return counter.get_total_flops()
+
+
+def test_three_guidance_branches_cost_less_than_three_forwards():
+    assert 2.5 < flops(3) / flops(1) < 2.9
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_loading_holds_a_checkpoint_once():
+    command = [sys.executable, "-m", "benchmarks", "--parts", "--dtype", "fp32", "--load", "thin"]
+    told = subprocess.run(command, cwd=repository.ROOT, check=True, capture_output=True, text=True).stdout
+    ours, plain = (float(share) for share in re.findall(r"([\d.]+) x the file", told))
+    assert ours < 1.1 < plain
