@@ -12,10 +12,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-host", action="store_true", help="skip the tests that need ComfyUI, instead of failing them")
+    parser.addoption(
+        "--fast", action="store_true", help="no slow tests, and of a test's many cases the first and the last"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RootIsNoPackage())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--fast"):
+        return
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    ends = {id(item) for many in cases.values() for item in (many[0], many[-1])}
+    kept = [item for item in items if id(item) in ends and not item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
 
 
 class RootIsNoPackage:

@@ -80,6 +80,7 @@ def test_from_half_to_full_precision(tmp_path, small):
     assert torch.equal(load_file(full)["image_proj_model.latents"], load_file(half)["image_proj_model.latents"].float())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dynamicrafter_512_interp", "videocrafter1_t2v_1024"])
 def test_a_variant_is_told_by_its_converted_files_metadata(tmp_path, name):
     path = tiny_checkpoint(tmp_path / f"{name}.ckpt", name, torch.float16, "raw", parts=("unet",))
@@ -112,6 +113,7 @@ def test_pruned_leaves_the_clip_towers_out(source, tmp_path):
     assert load_checkpoint(written).parts == ("unet", "autoencoder", "projector")
 
 
+@pytest.mark.slow
 def test_split_writes_a_file_for_each_part_and_together_they_are_the_whole(source, tmp_path):
     written = convert(source, tmp_path / "out.safetensors", dtype="keep", layout="split")
     assert [path.name for path in written] == [
@@ -245,6 +247,7 @@ def test_nothing_is_left_when_writing_ends_early(small, tmp_path, layout, failur
     assert (tmp_path / "out.safetensors").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="its peak memory is read from the resource module")
 def test_memory_stays_far_below_the_size_of_the_model(tmp_path):
     width = 2**18  # of three layers whose two matrices have 64 MiB each

@@ -18,6 +18,7 @@ def known():  # noqa: ANN201
     return SOURCE("held-out", range(len(names)), motions=names)
 
 
+@pytest.mark.slow
 def test_known_motion_is_seen_in_98_percent(known) -> None:  # noqa: ANN001
     seen = see_motion(known.pixels, front=known.front[:, :, 0], subjects=known.subjects)
     right = sum(one.motion == motion for one, motion in zip(seen, known.motions, strict=True))
@@ -36,6 +37,7 @@ def test_motion_is_seen_from_any_frame_of_the_clip(known) -> None:  # noqa: ANN0
     assert [one.motion for one in seen] == clips.motions
 
 
+@pytest.mark.slow
 def test_noise_of_a_decoder_does_not_mislead(known) -> None:  # noqa: ANN001
     noisy = known.pixels + 0.05 * torch.randn(known.pixels.shape, generator=torch.Generator().manual_seed(0))
     seen = see_motion(noisy, front=known.front[:, :, 0], subjects=known.subjects)

@@ -66,6 +66,7 @@ def plain_composition(path: Path, image: np.ndarray, prompt: str, seed: int, ste
     return ((frames.clamp(-1, 1) + 1) / 2 * 255).byte().permute(0, 2, 3, 1)
 
 
+@pytest.mark.slow
 def test_animation_with_dual_guidance_equals_the_plain_composition(model_of: Callable[[str], Path]) -> None:
     with torch.no_grad():
         expected = plain_composition(
@@ -90,6 +91,7 @@ def test_every_variant_does_all_it_is_said_to(model_of: Callable[[str], Path], n
             assert clip.fps == pipeline.family.save_fps
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_clip_and_another_one_another(model_of: Callable[[str], Path]) -> None:
     pipeline = Pipeline(model_of(ANIMATE))
     first, again, other = (pipeline.animate(picture(), "a cat", steps=2, seed=seed).frames for seed in (1, 1, 2))
@@ -97,6 +99,7 @@ def test_the_same_seed_gives_the_same_clip_and_another_one_another(model_of: Cal
     assert not torch.equal(first, other)
 
 
+@pytest.mark.slow
 def test_keeping_parts_loaded_changes_no_number(model_of: Callable[[str], Path]) -> None:
     kept, freed = (Pipeline(model_of(TOON), keep_loaded=keep) for keep in (True, False))
     images = picture(0), picture(1)
@@ -213,6 +216,7 @@ def test_progress_is_told_stage_by_stage(model_of: Callable[[str], Path], spy: S
         assert [(done, total) for name, done, total in told if name == stage][-1] in {(1, 1), (3, 3), (FRAMES, FRAMES)}
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_leaves_the_pipeline_as_it_was(model_of: Callable[[str], Path]) -> None:
     pipeline = Pipeline(model_of(ANIMATE), keep_loaded=False)
 

@@ -105,6 +105,7 @@ def test_a_branch_that_vanishes_gets_no_pass(
     assert len(spy.first["text"]) == rows
 
 
+@pytest.mark.slow
 def test_branches_that_do_not_fit_together_go_one_by_one(
     model_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

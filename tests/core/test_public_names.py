@@ -63,6 +63,7 @@ def test_importing_the_package_costs_nothing() -> None:
     assert not {"torch", "numpy", "open_clip", "kornia", "av", "PIL", "tqdm", "safetensors"} & set(loaded)
 
 
+@pytest.mark.slow
 def test_the_package_works_under_any_name_and_imports_nothing_of_the_host() -> None:
     """As the host loads it: from a folder of any name, beside a top-level `nodes` that is not ours."""
     code = f"""

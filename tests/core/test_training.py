@@ -36,6 +36,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_all_stages_end_in_a_file_that_loads_as_its_family(whole: Path) -> None:
     checkpoint = load_checkpoint(whole / "model.safetensors")
     assert checkpoint.family.name == "dynamicrafter_512"
@@ -65,10 +66,12 @@ def test_the_log_and_the_report_show_every_stage(whole: Path) -> None:
     assert "<polyline" in page and "data:image/png" in page and "loss_999_opposite" in page
 
 
+@pytest.mark.slow
 def test_another_run_of_the_same_recipe_is_the_same(whole: Path, tmp_path: Path) -> None:
     assert same(train(small_recipe(), tmp_path), load_file(whole / "model.safetensors"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [(1,), (3, 5), (7, 8, 10)])
 def test_a_stopped_run_goes_on_to_the_same_result(whole: Path, tmp_path: Path, stops: tuple[int, ...]) -> None:
     for stop in stops:
@@ -85,6 +88,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(whole: Path, tmp_path: Path, s
     assert same(train(small_recipe(), tmp_path), load_file(whole / "model.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_save(whole: Path, tmp_path: Path) -> None:
     trainer = Trainer(small_recipe(save_seconds=0), tmp_path, "cpu")
     step = trainer._step
@@ -109,6 +113,7 @@ def test_a_folder_is_not_gone_on_with_by_another_recipe(whole: Path) -> None:
         Trainer(small_recipe(seed=4), whole, "cpu")
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     recipe = only("joint", steps=2, lr=0.01, warmup=0, dropout_layers=0.0, dtype="fp32")
     (tmp_path / "recipe.json").write_text(recipe.source)
@@ -125,6 +130,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     assert (single[key] - double[key]).abs().mean() < 1e-5  # sums in another order
 
 
+@pytest.mark.slow
 def test_the_command_stops_in_time_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "recipe.json").write_text(only("joint", steps=2).source)
     command = ["train", str(tmp_path / "recipe.json"), "-o", str(tmp_path / "run"), "--device", "cpu", "--quiet"]

@@ -41,6 +41,7 @@ def test_the_file_has_the_names_that_hosts_read(released: Path, tmp_path: Path) 
             assert tensors[f"{layer}.alpha"] == 4
 
 
+@pytest.mark.slow
 def test_merged_into_the_weights_it_gives_what_was_trained(released: Path, tmp_path: Path) -> None:
     trainer = Trainer(lora_recipe(released), tmp_path, "cpu")  # type: ignore[arg-type]
     tensors = load_file(trainer.run())  # type: ignore[arg-type]
@@ -66,6 +67,7 @@ def test_only_temporal_layers_when_asked_so(released: Path, tmp_path: Path) -> N
     assert not any(name.startswith("middle_block.1.") for name in names)
 
 
+@pytest.mark.slow
 def test_a_stopped_lora_goes_on_to_the_same_file(released: Path, tmp_path: Path) -> None:
     whole = load_file(Trainer(lora_recipe(released), tmp_path / "whole", "cpu").run())  # type: ignore[arg-type]
     assert Trainer(lora_recipe(released), tmp_path / "parts", "cpu").run(minutes=0) is None  # type: ignore[arg-type]
