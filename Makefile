@@ -5,13 +5,19 @@ export VENV
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help environment test check bench format clean
+.PHONY: help environment demo comfyui test check bench format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
 
 environment:  ## .venv with torch and both ComfyUI versions; made once, about 6 GB
 	@$(PYTHON) tools/environment.py
+
+demo: environment  ## an image becomes a video, in ComfyUI; ARGS="--checkpoint FILE" for a released model
+	@$(BIN)/python tools/demo.py $(ARGS)
+
+comfyui: environment  ## ComfyUI at 127.0.0.1:8188 with the pack and its workflows; ARGS go to ComfyUI
+	@$(BIN)/python tools/comfyui.py $(ARGS)
 
 test: environment  ## all tests, in both ComfyUI versions; ARGS go to pytest
 	@$(BIN)/python tools/run_tests.py $(ARGS)
@@ -20,7 +26,7 @@ check: environment  ## format, lint, types and the fast tests without a host
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n auto --maxprocesses 4 -m "not slow" tests/core tests/tools tests/test_house.py tests/test_documents.py
+	$(BIN)/pytest -q --fast -n auto --maxprocesses 4 tests/core tests/tools tests/test_house.py tests/test_documents.py
 
 bench: environment  ## what the models cost on this machine; ARGS="--size 512" for a released size
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -30,5 +36,5 @@ format: environment  ## rewrite the sources in the one style
 	$(BIN)/ruff format .
 
 clean:  ## remove caches and build products; the environment stays
-	rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist $(filter-out out/comfyui,$(wildcard out/*)) *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,38 @@
+"""A real ComfyUI server on loopback, with the pack linked in and small models under the names the workflows ask for."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import browser
+import comfyui
+import hosts
+import pytest
+import standins
+
+WORKFLOWS = hosts.ROOT / "workflows"
+
+
+@pytest.fixture(scope="session")
+def server(host_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[comfyui.ComfyUI]:
+    base = tmp_path_factory.mktemp("comfyui")
+    standins.write_all(base)
+    browser.settle(base)
+    with comfyui.ComfyUI(host_path, base, "--cpu", "--use-pytorch-cross-attention") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def object_info(server: comfyui.ComfyUI) -> dict[str, Any]:
+    return server.get("/object_info")
+
+
+@pytest.fixture(scope="session")
+def prompt() -> Callable[[str], dict[str, Any]]:
+    """A workflow as HTTP takes it, with few steps."""
+
+    def read(name: str, steps: int = 2) -> dict[str, Any]:
+        return standins.shorten(json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8")), steps)
+
+    return read

@@ -1,0 +1,84 @@
+"""What a person sees: the page opens every workflow, no node is red, Run ends well and the video plays."""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import browser
+import comfyui
+import examples
+import hosts
+import pytest
+from standins import HEIGHT, WIDTH
+
+BLUEPRINTS = sorted(path.stem for path in (hosts.ROOT / "subgraphs").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def tab(server: comfyui.ComfyUI) -> Iterator[browser.Tab]:
+    found = browser.find_browser()
+    if found is None:
+        missing = "there is no Chromium or Chrome here: install one, or set CHROMIUM to its program"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    with browser.open_tab(server, found) as opened:
+        yield opened
+
+
+def read(folder: str, name: str) -> dict[str, Any]:
+    return json.loads((hosts.ROOT / folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def assert_runs_and_plays(tab: browser.Tab) -> None:
+    assert tab.red_nodes() == []
+    tab.shorten(WIDTH, HEIGHT, steps=2)
+    assert tab.run() == "execution_success"
+    assert tab.red_nodes() == []
+    video = tab.play()
+    assert video["time"] > 0
+    assert video["width"] % WIDTH == 0 and video["height"] % HEIGHT == 0 and video["width"] > 0
+    assert tab.errors == []
+
+
+@pytest.mark.parametrize("name", examples.EXAMPLES)
+def test_page_opens_and_runs_the_workflow(name: str, tab: browser.Tab) -> None:
+    tab.load(read("workflows", name))
+    assert_runs_and_plays(tab)
+
+
+@pytest.mark.parametrize("name", examples.EXAMPLES)
+def test_page_makes_the_same_prompt_of_the_workflow_as_we_keep(name: str, tab: browser.Tab) -> None:
+    """It may add defaults of inputs that only newer hosts have, or that nobody set."""
+    tab.load(read("workflows", name))
+    made, kept = tab.prompt(), read("workflows/api", name)
+    assert {key: node["class_type"] for key, node in made.items()} == {
+        key: node["class_type"] for key, node in kept.items()
+    }
+    for key, node in kept.items():
+        assert {name: made[key]["inputs"].get(name) for name in node["inputs"]} == node["inputs"]
+    added = {name for key, node in kept.items() for name in made[key]["inputs"] if name not in node["inputs"]}
+    assert added <= {"bit_depth", "keyframe_positions"}
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_blueprint_is_one_node_that_runs(name: str, tab: browser.Tab) -> None:
+    tab.load(read("subgraphs", name))
+    shown = tab.page.evaluate(
+        """() => {
+            const { graph } = window.app
+            const [one] = graph.nodes
+            const create = (kind, x) => {
+                const node = window.LiteGraph.createNode(kind)
+                graph.add(node)
+                node.pos = [x, 0]
+                return node
+            }
+            const image = create("LoadImage", -400)
+            image.widgets.find((widget) => widget.name === "image").value = "example.png"
+            one.inputs.forEach((input, slot) => input.type === "IMAGE" && image.connect(0, one, slot))
+            one.connect(0, create("SaveVideo", 500), 0)
+            return one.widgets.map((widget) => widget.label ?? widget.name)
+        }"""
+    )
+    assert len(shown) >= 10
+    assert_runs_and_plays(tab)

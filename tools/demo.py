@@ -1,0 +1,98 @@
+"""From nothing to a video: runs workflows/animate_image.json in the real ComfyUI, headless.
+
+    python tools/demo.py [--checkpoint FILE] [--image FILE] [--prompt TEXT]
+
+Without a checkpoint it takes the model that ships with the pack; without that, a small random one, whose video is noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import comfyui
+import examples
+import hosts
+import standins
+
+OUT = hosts.ROOT / "out" / "demo"
+EMBEDDED = hosts.ROOT / "dynamicrafter_core" / "embedded"
+NOISE = """
+There is no model here, so the demo ran on a small random one: the video is noise, and shows only that everything works.
+For a real one: python tools/demo.py --checkpoint FILE
+"""
+
+
+def choose(base: Path, checkpoint: Path | None) -> tuple[str, bool]:
+    """The checkpoint's name in ComfyUI, and whether anything can be seen with it."""
+    if checkpoint:
+        target = base / "models" / "checkpoints" / checkpoint.name
+        if not target.exists():
+            target.symlink_to(checkpoint.resolve()) if sys.platform != "win32" else shutil.copy(checkpoint, target)
+        return checkpoint.name, True
+    if any(EMBEDDED.glob("*.safetensors")):
+        return "embedded", True
+    standins.write_checkpoint(base / "models" / "checkpoints" / examples.ANIMATE)
+    return examples.ANIMATE, False
+
+
+def set_inputs(prompt: dict[str, Any], kind: str, title: str = "", **values: Any) -> None:
+    for node in prompt.values():
+        if node["class_type"] == kind and (not title or node.get("_meta", {}).get("title") == title):
+            node["inputs"] |= {key: value for key, value in values.items() if value is not None}
+
+
+def contact_sheet(video: Path) -> Path:
+    """All frames in one picture beside the video."""
+    import av
+    import torch
+
+    sys.path.append(str(hosts.ROOT))
+    from dynamicrafter_core.media import save_clip
+
+    with av.open(video) as container:
+        rate = float(container.streams.video[0].average_rate)
+        frames = torch.stack(
+            [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+        )
+    return save_clip(frames, video.with_suffix(".png"), rate)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description="Run the animate_image workflow in ComfyUI and show where the video is."
+    )
+    parser.add_argument("--checkpoint", type=Path, help="a released checkpoint")
+    parser.add_argument("--image", type=Path, help="the image to animate (default: ComfyUI's own example)")
+    parser.add_argument("--prompt", help="what shall happen")
+    chosen = parser.parse_args(arguments)
+    for file in (chosen.checkpoint, chosen.image):
+        if file and not file.is_file():
+            parser.exit(1, f"{file} is not there.\n")
+    try:
+        host = hosts.find_host()
+    except hosts.HostError as error:
+        parser.exit(1, f"{error}\n")
+    comfyui.prepare(host, OUT)
+    name, seen = choose(OUT, chosen.checkpoint)
+    if chosen.image:
+        shutil.copy(chosen.image, OUT / "input")
+    prompt = json.loads((hosts.ROOT / "workflows" / "api" / "animate_image.json").read_text(encoding="utf-8"))
+    set_inputs(prompt, "DynamiCrafterLoad", checkpoint=name)
+    set_inputs(prompt, "LoadImage", image=chosen.image and chosen.image.name)
+    set_inputs(prompt, "CLIPTextEncode", "Prompt", text=chosen.prompt)
+    try:
+        with comfyui.ComfyUI(host, OUT, *comfyui.device_arguments()) as server:
+            (video,) = server.run(prompt if seen else standins.shorten(prompt), patience=3600)
+    except comfyui.RunError as error:
+        parser.exit(1, f"{error}\n")
+    sys.stdout.write(f"{'' if seen else NOISE}\nvideo          {video}\ncontact sheet  {contact_sheet(video)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,386 @@
+"""The example workflows, one function each: what stands in the graph, and what its note tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from graph import Graph, Node, Output
+
+EXAMPLE = "example.png"  # every ComfyUI has it in its input folder
+HUB = "https://huggingface.co"
+FILES = {  # name in the workflows -> where it is published
+    "dynamicrafter_512.ckpt": "Doubiiu/DynamiCrafter_512",
+    "dynamicrafter_512_interp.ckpt": "Doubiiu/DynamiCrafter_512_Interp",
+    "videocrafter2_t2v_512.ckpt": "VideoCrafter/VideoCrafter2",
+}
+ANIMATE, INTERPOLATE, GENERATE = FILES
+LORA = "dynamicrafter_512_lora.safetensors"
+SEED = 123
+
+IMAGE_NOTE = "The picture is ComfyUI's own example; choose yours in **Load Image**."
+FLIP_NOTE = (
+    "To need no other file, the further pictures are the first one, flipped: put a **Load Image** of your own in the place "
+    "of each flip."
+)
+
+
+def file_note(checkpoint: str) -> str:
+    return (
+        f"**The model** is `model.ckpt` from [{FILES[checkpoint]}]({HUB}/{FILES[checkpoint]}), saved as "
+        f"`models/checkpoints/{checkpoint}`. With another file, change only **checkpoint**."
+    )
+
+
+def load(graph: Graph, checkpoint: str) -> Node:
+    model = {
+        "name": checkpoint,
+        "url": f"{HUB}/{FILES[checkpoint]}/resolve/main/model.ckpt",
+        "directory": "checkpoints",
+    }
+    return graph.add("DynamiCrafterLoad", 0, checkpoint=checkpoint, models=[model])
+
+
+def write(graph: Graph, clip: Output, text: str, title: str, column: int = 1) -> Output:
+    return graph.add("CLIPTextEncode", column, title=title, clip=clip, text=text)["CONDITIONING"]
+
+
+def prompts(graph: Graph, clip: Output, text: str) -> tuple[Output, Output]:
+    return write(graph, clip, text, "Prompt"), write(graph, clip, "", "Negative prompt")
+
+
+def guide(
+    graph: Graph, loaded: Node, image: Output, texts: tuple[Output, Output], mode: str, column: int = 2, **more: Any
+) -> Node:
+    """Image context and visual guidance, one below the other."""
+    context = graph.add(
+        "DynamiCrafterImageContext",
+        column,
+        model=loaded["MODEL"],
+        clip_vision=loaded["CLIP_VISION"],
+        image=image,
+        positive=texts[0],
+        negative=texts[1],
+    )
+    return graph.add(
+        "DynamiCrafterVisualGuidance",
+        column,
+        positive=context["positive"],
+        negative=context["negative"],
+        vae=loaded["VAE"],
+        image=image,
+        mode=mode,
+        **more,
+    )
+
+
+def sample(graph: Graph, loaded: Node, guided: Node, column: int = 3, **more: Any) -> Output:
+    sampler = graph.add(
+        "DynamiCrafterSampler",
+        column,
+        model=loaded["MODEL"],
+        positive=guided["positive"],
+        negative=guided["negative"],
+        latent=guided["LATENT"],
+        seed=SEED,
+        **more,
+    )
+    return graph.add("DynamiCrafterDecode", column, vae=loaded["VAE"], latent=sampler["LATENT"])["IMAGE"]
+
+
+def save(graph: Graph, images: Output, name: str, column: int, fps: float = 8.0) -> None:
+    video = graph.add("CreateVideo", column, images=images, fps=fps)["VIDEO"]
+    graph.add("SaveVideo", column, video=video, filename_prefix=f"DynamiCrafter/{name}")
+
+
+def picture(graph: Graph, title: str = "Image") -> Output:
+    return graph.add("LoadImage", 0, title=title, image=EXAMPLE)["IMAGE"]
+
+
+def flip(graph: Graph, image: Output, title: str, how: str = "y-axis: horizontally") -> Output:
+    return graph.add("ImageFlip", 0, title=title, image=image, flip_method=how)["IMAGE"]
+
+
+def batch(graph: Graph, column: int, *images: Output, title: str = "") -> Output:
+    given = {f"images.image{number}": image for number, image in enumerate(images)}
+    return graph.add("BatchImagesNode", column, title=title, **given)["IMAGE"]
+
+
+def animate_image(graph: Graph) -> None:
+    loaded = load(graph, ANIMATE)
+    image = picture(graph)
+    texts = prompts(graph, loaded["CLIP"], "a girl in a pink dress waves her arms on a green hill, clouds drift by")
+    guided = guide(graph, loaded, image, texts, "animate")
+    save(graph, sample(graph, loaded, guided), "animate_image", 4)
+    graph.note(
+        f"""
+An image and a prompt become 16 frames.
+
+{file_note(ANIMATE)} {IMAGE_NOTE}
+
+- **More motion:** lower `fs` (512 and 1024 models), or raise it (256 model). What it means for the loaded model is shown
+  below the loader.
+- **Closer to the image:** raise *image guidance* above *text guidance*.
+- **Faster:** 25 `steps` are often enough.
+- `width` and `height` 0 are the model's own size, upright for an upright image.
+""",
+        1,
+        "Animate an image",
+        330,
+    )
+
+
+def dual_guidance_compare(graph: Graph) -> None:
+    loaded = load(graph, ANIMATE)
+    image = picture(graph)
+    texts = prompts(graph, loaded["CLIP"], "a girl in a pink dress waves her arms on a green hill, clouds drift by")
+    guided = guide(graph, loaded, image, texts, "animate")
+    noise = graph.add("RandomNoise", 2, noise_seed=SEED)["NOISE"]
+    ddim = graph.add("DynamiCrafterDDIM", 2)["SAMPLER"]
+    sigmas = graph.add("DynamiCrafterSchedule", 2, model=loaded["MODEL"], steps=25)["SIGMAS"]
+    rows = []
+    for text_scale in (4.0, 10.0):
+        row = []
+        for image_scale in (1.5, 7.5):
+            guider = graph.add(
+                "DynamiCrafterGuider",
+                3,
+                title=f"text {text_scale:g}, image {image_scale:g}",
+                model=loaded["MODEL"],
+                positive=guided["positive"],
+                negative=guided["negative"],
+                cfg_text=text_scale,
+                cfg_image=image_scale,
+            )
+            sampled = graph.add(
+                "SamplerCustomAdvanced",
+                4,
+                noise=noise,
+                guider=guider["GUIDER"],
+                sampler=ddim,
+                sigmas=sigmas,
+                latent_image=guided["LATENT"],
+            )
+            row.append(graph.add("DynamiCrafterDecode", 4, vae=loaded["VAE"], latent=sampled["output"])["IMAGE"])
+        rows.append(stitch(graph, *row, "right", f"Row: text {text_scale:g}"))
+    save(graph, stitch(graph, *rows, "down", "Grid"), "dual_guidance_compare", 5)
+    graph.note(
+        f"""
+The same noise four times, guided differently: *text guidance* grows downwards (4, 10), *image guidance* to the right
+(1.5, 7.5). High image guidance keeps the picture and moves less; high text guidance follows the prompt and may
+change the picture.
+
+{file_note(ANIMATE)} {IMAGE_NOTE}
+
+The sampler stands here in its pieces, so that noise, sampler and schedule are shared. Any sampler of ComfyUI may take
+the place of **DynamiCrafter DDIM**.
+""",
+        1,
+        "Compare text and image guidance",
+        330,
+    )
+
+
+def stitch(graph: Graph, first: Output, second: Output, direction: str, title: str) -> Output:
+    return graph.add(
+        "ImageStitch", 5, title=title, image1=first, image2=second, direction=direction, match_image_size=False
+    )["IMAGE"]
+
+
+def interpolate_two_images(graph: Graph) -> None:
+    loaded = load(graph, INTERPOLATE)
+    first = picture(graph, "First image")
+    last = flip(graph, first, "Last image (the first, flipped)")
+    texts = prompts(graph, loaded["CLIP"], "a girl with yellow hair turns around on a green hill")
+    guided = guide(graph, loaded, first, texts, "interpolate", end_image=last)
+    save(graph, sample(graph, loaded, guided), "interpolate_two_images", 4)
+    graph.note(
+        f"""
+From one image to another in 16 frames.
+
+{file_note(INTERPOLATE)} It has to be an interpolation model or ToonCrafter.
+
+{FLIP_NOTE}
+
+More frames between the images: raise `frames` little by little; the models were trained on 16.
+""",
+        1,
+        "Interpolate",
+        290,
+    )
+
+
+def looping_video(graph: Graph) -> None:
+    loaded = load(graph, INTERPOLATE)
+    image = picture(graph)
+    texts = prompts(graph, loaded["CLIP"], "clouds drift over a green hill, a girl's hair waves in the wind")
+    guided = guide(graph, loaded, image, texts, "loop")
+    frames = sample(graph, loaded, guided)
+    thrice = graph.add("RepeatImageBatch", 4, title="Three times round", image=frames, amount=3)["IMAGE"]
+    save(graph, thrice, "looping_video", 4)
+    graph.note(
+        f"""
+A clip that ends where it begins: the image is its first and its last frame, and **DynamiCrafter Decode** drops the last,
+which would stand still for a frame. 15 of 16 frames are left; here they are shown three times.
+
+{file_note(INTERPOLATE)} It has to be an interpolation model. {IMAGE_NOTE}
+""",
+        1,
+        "Loop",
+        260,
+    )
+
+
+def native_ksampler_with_lora(graph: Graph) -> None:
+    loaded = load(graph, ANIMATE)
+    lora = graph.add("LoraLoaderModelOnly", 0, model=loaded["MODEL"], lora_name=LORA)
+    image = picture(graph)
+    texts = prompts(graph, loaded["CLIP"], "a girl in a pink dress waves her arms on a green hill, clouds drift by")
+    guided = guide(graph, loaded, image, texts, "animate")
+    sampled = graph.add(
+        "KSampler",
+        3,
+        model=lora["MODEL"],
+        positive=guided["positive"],
+        negative=guided["negative"],
+        latent_image=guided["LATENT"],
+        seed=SEED,
+        steps=30,
+        cfg=7.5,
+        sampler_name="euler",
+        scheduler="simple",
+    )
+    frames = graph.add("VAEDecode", 3, samples=sampled["LATENT"], vae=loaded["VAE"])["IMAGE"]
+    save(graph, frames, "native_ksampler_with_lora", 4)
+    graph.note(
+        f"""
+The model is ComfyUI's own MODEL: any sampler and scheduler works on its noise schedule, and so do LoRA loaders, merges and
+torch.compile. `euler` with `simple` is the published DDIM without fresh noise; `euler_ancestral` is near the
+published one with it.
+
+{file_note(ANIMATE)} {IMAGE_NOTE}
+
+**The LoRA** is one of yours, in `models/loras`, made with ComfyUI's **Train LoRA** for instance. You have none?
+Select **Load LoRA** and press Ctrl+B to pass it by.
+
+KSampler guides by text and image together and does not rescale; **DynamiCrafter Sampler** does both.
+""",
+        1,
+        "ComfyUI's own sampler, with a LoRA",
+        370,
+    )
+
+
+def text_to_video(graph: Graph) -> None:
+    loaded = load(graph, GENERATE)
+    positive, negative = prompts(graph, loaded["CLIP"], "a sailing boat on the sea at sunset, waves, oil painting")
+    empty = graph.add("EmptyLatentImage", 2, title="16 frames", width=512, height=320, batch_size=16)
+    sampler = graph.add(
+        "DynamiCrafterSampler",
+        3,
+        model=loaded["MODEL"],
+        positive=positive,
+        negative=negative,
+        latent=empty["LATENT"],
+        seed=SEED,
+        cfg_text=12.0,
+    )
+    frames = graph.add("DynamiCrafterDecode", 3, vae=loaded["VAE"], latent=sampler["LATENT"])["IMAGE"]
+    save(graph, frames, "text_to_video", 4, fps=10.0)
+    graph.note(
+        f"""
+A prompt alone becomes 16 frames: the `batch_size` of **Empty Latent Image** is the number of frames.
+
+{file_note(GENERATE)} VideoCrafter1's text-to-video models work the same.
+
+*Image guidance* has no meaning here: these models see no image.
+""",
+        2,
+        "Text to video",
+        230,
+    )
+
+
+def storyboard(graph: Graph) -> None:
+    loaded = load(graph, INTERPOLATE)
+    first = picture(graph, "Picture 1")
+    pictures = [first, flip(graph, first, "Picture 2 (flipped)"), first]
+    told = ["a girl turns around on a green hill", "a girl turns back, clouds drift by"]
+    negative = write(graph, loaded["CLIP"], "", "Negative prompt")
+    clips = []
+    for number, text in enumerate(told):
+        positive = write(graph, loaded["CLIP"], text, f"Prompt {number + 1}: picture {number + 1} to {number + 2}")
+        column = 2 + number
+        here, there = pictures[number : number + 2]
+        guided = guide(graph, loaded, here, (positive, negative), "interpolate", column, end_image=there)
+        clips.append(sample(graph, loaded, guided, column))
+    save(graph, join(graph, *clips), "storyboard", 5)
+    graph.note(
+        f"""
+Several pictures in a row, with a prompt for each way between two of them. Every clip begins with the picture the last one
+ended with; the two frames that show it are blended into one, so that nothing stands still at the joint.
+
+{file_note(INTERPOLATE)} {FLIP_NOTE} The third
+picture is the first one again: the story goes there and back.
+
+**A further picture:** copy the nodes of one column, connect the last picture and the new one, and join the clip as the
+others are.
+""",
+        1,
+        "Storyboard",
+        330,
+    )
+
+
+def join(graph: Graph, before: Output, after: Output) -> Output:
+    """Two clips whose last and first frame show the same picture."""
+
+    def part(clip: Output, title: str, index: int, length: int) -> Output:
+        return graph.add("ImageFromBatch", 4, title=title, image=clip, batch_index=index, length=length)["IMAGE"]
+
+    head = part(before, "Clip 1 but its last frame", 0, 15)
+    seam = (part(before, "Clip 1, last frame", 15, 1), part(after, "Clip 2, first frame", 0, 1))
+    tail = part(after, "Clip 2 but its first frame", 1, 4095)
+    blend = graph.add("ImageBlend", 5, title="The joint", image1=seam[0], image2=seam[1])["IMAGE"]
+    return batch(graph, 5, head, blend, tail, title="Both clips")
+
+
+def batch_of_images(graph: Graph) -> None:
+    loaded = load(graph, ANIMATE)
+    first = picture(graph, "Image 1")
+    second = flip(graph, first, "Image 2 (flipped)")
+    third = flip(graph, first, "Image 3 (upside down)", "x-axis: vertically")
+    images = batch(graph, 1, first, second, third, title="All images")
+    texts = prompts(graph, loaded["CLIP"], "wind in the hair, clouds drift by")
+    guided = guide(graph, loaded, images, texts, "animate")
+    frames = sample(graph, loaded, guided)
+    clips = graph.add("RebatchImages", 4, title="A clip each", images=frames, batch_size=16)["IMAGE"]
+    save(graph, clips, "batch_of_images", 4)
+    graph.note(
+        f"""
+Three images, three clips of 16 frames, in one run. Images of another size are fitted to the first. **Rebatch Images** cuts
+the frames into clips (`batch_size` is the number of frames of one), and **Save Video** writes a file for each.
+
+{file_note(ANIMATE)} {FLIP_NOTE}
+
+A batch needs as many times the memory as it has images. For folders of hundreds, queue this workflow once for each.
+""",
+        1,
+        "A batch of images",
+        330,
+    )
+
+
+EXAMPLES: dict[str, Callable[[Graph], None]] = {
+    make.__name__: make
+    for make in (
+        animate_image,
+        dual_guidance_compare,
+        interpolate_two_images,
+        looping_video,
+        native_ksampler_with_lora,
+        text_to_video,
+        storyboard,
+        batch_of_images,
+    )
+}

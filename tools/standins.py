@@ -1,0 +1,81 @@
+"""Small random-weight files under the names of the example workflows, where the released ones of 5 to 10 GB are not at hand.
+
+They have the released layout, so every node does its work; what comes out is coloured noise. The end-to-end tests, the
+screenshots and, without a real model, the demo run on them.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import examples
+import hosts
+
+sys.path += [str(hosts.ROOT), str(hosts.ROOT / "tests" / "core")]  # last: the root holds `nodes`, as the host does
+
+WIDTH, HEIGHT = 128, 64
+
+
+def family_name(file: str) -> str:
+    return Path(file).stem
+
+
+def write_checkpoint(path: Path) -> None:
+    import torch
+    from micro import micro_configs, micro_state
+
+    from dynamicrafter_core.naming import PREFIXES
+    from dynamicrafter_core.parts import build
+
+    family = family_name(path.name)
+    prefix = PREFIXES["autoencoder"]
+    state = {key: tensor for key, tensor in micro_state(family).items() if not key.startswith(prefix)}
+    # Eight times smaller latents, as the released models have: theirs of a hundredth of the size would outweigh the UNet.
+    thin = replace(micro_configs(family)["autoencoder"], channel_mult=(1, 1, 1, 1), res_blocks=1)
+    state |= {prefix + key: tensor for key, tensor in build(thin).state_dict().items()}
+    own = {"family": family, "figures": {"width": WIDTH, "height": HEIGHT}}
+    torch.save({"state_dict": state, "dynamicrafter": own}, path)
+
+
+def write_lora(path: Path, rank: int = 4) -> None:
+    """For every text attention of the UNet, with the keys ComfyUI's own training writes."""
+    import torch
+    from micro import micro_state
+    from safetensors.torch import save_file
+
+    lora = {}
+    prefix, wanted = "model.diffusion_model.", ".attn2.to_v.weight"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for key, weight in micro_state(family_name(examples.ANIMATE)).items():
+            if key.startswith(prefix) and key.endswith(wanted):
+                name = key.removesuffix(".weight").replace(prefix, "diffusion_model.")
+                rows, columns = weight.shape
+                lora[f"{name}.lora_up.weight"] = torch.randn(rows, rank)
+                lora[f"{name}.lora_down.weight"] = torch.randn(rank, columns)
+    save_file(lora, path)
+
+
+def write_all(base: Path) -> None:
+    """Into the models folder of a server's base folder; files that are there stay."""
+    wanted = {base / "models" / "checkpoints" / name: write_checkpoint for name in examples.FILES}
+    wanted[base / "models" / "loras" / examples.LORA] = write_lora
+    for path, write in wanted.items():
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path)
+
+
+def shorten(prompt: dict, steps: int = 2) -> dict:
+    """The same prompt with fewer steps, and small where it states a size of its own."""
+    short = {}
+    for key, node in prompt.items():
+        inputs = dict(node["inputs"])
+        if "steps" in inputs:
+            inputs["steps"] = steps
+        if node["class_type"] == "EmptyLatentImage":
+            inputs |= {"width": WIDTH, "height": HEIGHT}
+        short[key] = {**node, "inputs": inputs}
+    return short
