@@ -11,6 +11,7 @@ import torch
 from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
+from ...dynamicrafter_core.conditions import spread_tokens
 from ...dynamicrafter_core.errors import InputError
 
 IMAGE = "dynamicrafter_image"  # [clips, frames of the projector or 1, tokens, width]
@@ -45,12 +46,10 @@ class Text(PerClip):
 
 
 class ImageTokens(PerClip):
-    """Each frame's own tokens. A clip of another length takes, for each of its frames, the nearest of the groups."""
+    """Each frame's own tokens, or the same for all."""
 
     def spread(self, rows: Tensor, frames: int) -> Tensor:
-        groups = rows.shape[1]
-        nearest = [round(frame * (groups - 1) / max(1, frames - 1)) for frame in range(frames)]
-        return rows[:, nearest].flatten(0, 1)
+        return spread_tokens(rows, frames).expand(-1, frames, -1, -1).flatten(0, 1)
 
 
 class Frames(comfy.conds.CONDConstant):

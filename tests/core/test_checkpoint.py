@@ -1,6 +1,5 @@
 """Checkpoints become parts: whatever the container, strictly, and without a second copy of the weights."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from tiny import CONTEXT, tiny_checkpoint, tiny_configs, tiny_state
 from dynamicrafter_core.checkpoint import load_checkpoint
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.families import FAMILIES
-from dynamicrafter_core.inspection import describe
 from dynamicrafter_core.naming import PARTS, PREFIXES
 
 ALL = ("unet", "autoencoder", "text", "vision", "projector")
@@ -338,30 +336,6 @@ def test_nothing_is_read_before_all_is_checked(half, monkeypatch):
     monkeypatch.setattr(LazyTensors, "__getitem__", lambda self, key: read.append(key) or original(self, key))
     load_checkpoint(half)
     assert read == ["scale_arr"]
-
-
-def test_describe_tells_what_a_file_is_as_plain_data(half):
-    told = describe(half)
-    assert json.loads(json.dumps(told)) == told
-    assert (told["family"], told["title"], told["problem"]) == ("dynamicrafter_512", "DynamiCrafter 512", None)
-    assert told["evidence"]
-    unet = told["parts"]["unet"]
-    tensors = [value for key, value in load_file(half).items() if key.startswith(UNET)]
-    assert unet == {
-        "tensors": 1516,
-        "parameters": sum(tensor.numel() for tensor in tensors),
-        "bytes": sum(tensor.nbytes for tensor in tensors),
-        "dtypes": {"float16": 1516},
-    }
-
-
-def test_describe_names_the_problem_of_a_file_that_does_not_load(changed, tmp_path):
-    told = describe(changed("512.safetensors", **{UNET + "out.2.bias": None}))
-    assert told["family"] is None
-    assert "out.2.bias" in told["problem"]
-    assert told["parts"]["unet"]["tensors"] == 1515
-    save_file({"double_blocks.0.img_attn.qkv.weight": torch.ones(1)}, tmp_path / "flux.safetensors")
-    assert "Flux" in describe(tmp_path / "flux.safetensors")["problem"]
 
 
 @pytest.mark.parametrize(
