@@ -146,10 +146,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         return set(archive.namelist())
 
 
+@pytest.mark.slow
 def test_pip_installs_the_core_and_nothing_else(wheel: set[str]) -> None:
     assert {name.split("/")[0] for name in wheel if ".dist-info/" not in name} == {"dynamicrafter_core"}
 
 
+@pytest.mark.slow
 def test_pip_installs_every_file_of_the_core(wheel: set[str]) -> None:
     """Sources, the marker that its types are to be used, and the model that ships with it."""
     assert "dynamicrafter_core/py.typed" in wheel
@@ -158,5 +160,6 @@ def test_pip_installs_every_file_of_the_core(wheel: set[str]) -> None:
     }
 
 
+@pytest.mark.slow
 def test_pip_installs_the_license(wheel: set[str]) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in wheel)

@@ -257,6 +257,7 @@ def test_a_saved_clip_tells_how_it_was_made(model_of: Callable[[str], Path], spy
     }
 
 
+@pytest.mark.slow
 def test_a_call_does_what_its_arguments_ask_for(model_of: Callable[[str], Path], spy: Spy) -> None:
     assert Pipeline(model_of(ANIMATE))(picture(), "a cat", steps=1).settings["mode"] == "animate"
     assert Pipeline(model_of("videocrafter2_t2v_512"))(prompt="a cat", steps=1).settings["mode"] == "generate"

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+
 from dynamicrafter_core.encoders import TextTowerConfig, VisionTowerConfig
 from dynamicrafter_core.parts import build
 from dynamicrafter_core.tower_shapes import text_shapes, vision_shapes
@@ -27,6 +28,7 @@ def test_towers_have_the_keys_and_shapes_that_open_clip_gives_them(shapes, confi
     assert list(shapes(config)) == list(built)
 
 
+@pytest.mark.slow
 def test_every_part_of_a_variant_is_known_without_open_clip_and_kornia() -> None:
     code = (
         "import sys; sys.modules['open_clip'] = sys.modules['kornia'] = None\n"

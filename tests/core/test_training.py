@@ -48,6 +48,7 @@ def test_all_stages_end_in_a_file_that_loads_as_its_family(whole: Path) -> None:
     assert checkpoint.configs["unet"].norm_groups == 4  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_the_file_tells_how_it_was_made(whole: Path) -> None:
     from safetensors import safe_open
 
@@ -58,6 +59,7 @@ def test_the_file_tells_how_it_was_made(whole: Path) -> None:
     assert parse_recipe(json.loads(metadata["recipe"])).stages == small_recipe().stages
 
 
+@pytest.mark.slow
 def test_the_log_and_the_report_show_every_stage(whole: Path) -> None:
     entries = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
     assert {entry["stage"] for entry in entries} == {"autoencoder", "towers", "projector", "joint"}
@@ -108,6 +110,7 @@ def test_a_killed_run_goes_on_from_its_last_save(whole: Path, tmp_path: Path) ->
     assert totals == sorted(totals)
 
 
+@pytest.mark.slow
 def test_a_folder_is_not_gone_on_with_by_another_recipe(whole: Path) -> None:
     with pytest.raises(InputError, match="another recipe"):
         Trainer(small_recipe(seed=4), whole, "cpu")

@@ -27,6 +27,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trainer.export(trainer.folder.path / "released.safetensors")
 
 
+@pytest.mark.slow
 def test_the_file_has_the_names_that_hosts_read(released: Path, tmp_path: Path) -> None:
     trainer = Trainer(lora_recipe(released), tmp_path, "cpu")  # type: ignore[arg-type]
     tensors = load_file(trainer.run())  # type: ignore[arg-type]

@@ -154,6 +154,7 @@ def test_unknown_version_lists_the_known_ones() -> None:
     assert answer.stderr == "0.1.0 is no ComfyUI version known here; choose newest, oldest, 0.30.0 or 0.18.2.\n"
 
 
+@pytest.mark.slow
 def test_missing_host_fails_host_tests_and_no_host_skips_them(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """Run as a person would: no host anywhere, one test that needs it."""
     needs_host = tmp_path / "test_it.py"
