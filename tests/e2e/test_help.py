@@ -63,3 +63,9 @@ def test_page_explains_every_input(node: str, object_info: dict[str, Any]) -> No
     text = (DOCS / f"{node}.md").read_text(encoding="utf-8")
     inputs = [key for group in ("required", "optional") for key in object_info[node]["input"].get(group, ())]
     assert [key for key in inputs if f"**{key}**" not in text] == []
+
+
+def test_registry_archive_leaves_out_only_folders_of_the_root() -> None:
+    """`docs/` alone would leave out web/docs too."""
+    lines = (hosts.ROOT / ".comfyignore").read_text(encoding="utf-8").split("\n")
+    assert [line for line in lines if line and not line.startswith(("#", "/"))] == []
