@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ..layout import to_frames
 from .clips import Clips, MovedClips, caption
 from .conditions import Latents, condition, encode_clips
-from .generate import Dials, generate
+from .generate import Dials, decode, generate, picture_latents
 from .measures import nearest_frame, psnr
 from .model import Model
 from .motion import see_motion
@@ -80,13 +80,16 @@ def evaluate_motion(model: Model, clips: MovedClips, dials: Dials) -> Evaluation
     """Clips made from first frames and captions: do they move as told, and keep the image?"""
     pictures = clips.pixels[:, :, 0]
     made = generate(model, pictures, clips.captions, clips.fs, clips.pixels.shape[2], dials)
-    anchor = nearest_frame(made, pictures)
+    wanted = decode(model, picture_latents(model, pictures)[:, :, None])[
+        :, :, 0
+    ]  # no model keeps what its autoencoder loses
+    anchor = nearest_frame(made, wanted)
     seen = see_motion(made, anchor, clips.front[:, :, 0], clips.subjects)
     right = [one.motion == wanted for one, wanted in zip(seen, clips.motions, strict=True)]
     kept = made[torch.arange(len(made), device=made.device), :, anchor]
     figures = {
         "motion": sum(right) / len(right),
-        "image_psnr": float(psnr(kept, pictures).mean()),
+        "image_psnr": float(psnr(kept, wanted).mean()),
         "clip_psnr": float(psnr(made, clips.pixels).mean()),
     }
     words = [f"{caption} ({one.motion})" for caption, one in zip(clips.captions, seen, strict=True)]

@@ -94,7 +94,9 @@ def _temporal_names(unet: nn.Module | None) -> set[str]:
     return {f"unet.{layer}.{name}" for layer in layers for name, _ in unet.get_submodule(layer).named_parameters()}
 
 
-def load_model(paths: Sequence[str | os.PathLike[str]], device: torch.device, dtype: torch.dtype | None = None) -> Model:
+def load_model(
+    paths: Sequence[str | os.PathLike[str]], device: torch.device, dtype: torch.dtype | None = None
+) -> Model:
     """The parts of checkpoint files, all that there are."""
     checkpoint = load_checkpoint(paths[0], extra=paths[1:])
     return Model(checkpoint.family, {name: checkpoint.load(name, dtype, device) for name in checkpoint.parts})
