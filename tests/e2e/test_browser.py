@@ -82,3 +82,20 @@ def test_blueprint_is_one_node_that_runs(name: str, tab: browser.Tab) -> None:
     )
     assert len(shown) >= 10
     assert_runs_and_plays(tab)
+
+
+def test_page_shows_the_help_of_a_node_with_its_picture(tab: browser.Tab) -> None:
+    tab.load(read("workflows", "animate_image"))
+    tab.page.evaluate(
+        """() => {
+            const { graph, canvas } = window.app
+            canvas.selectNode(graph.nodes.find((node) => node.type === "DynamiCrafterVisualGuidance"))
+        }"""
+    )
+    tab.fit()
+    tab.page.locator("[data-testid=info-button]").first.click()
+    tab.page.wait_for_function(
+        """() => [...document.querySelectorAll("img")].some(
+            (image) => image.src.endsWith("/docs/DynamiCrafterVisualGuidance.png") && image.naturalWidth > 100)""",
+        timeout=30_000,
+    )
