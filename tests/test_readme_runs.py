@@ -1,0 +1,85 @@
+"""Every command and every piece of Python in the README, run as it stands: on small models, in a small size, with one step."""
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import repository
+from PIL import Image
+from tiny import tiny_checkpoint
+
+import dynamicrafter_core
+from dynamicrafter_core.cli import main
+
+README = (repository.ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^    (dynamicrafter .+)$", README, re.M)
+PYTHON = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
+QUICK = {
+    **dict.fromkeys(("animate", "interpolate", "loop", "generate"), ["--size", "64x64", "--steps", "1", "--quiet"]),
+    "train": ["--minutes", "0.01", "--quiet"],
+}
+MODELS = {
+    "dynamicrafter_512.ckpt": "dynamicrafter_512",
+    "dynamicrafter_512_interp.ckpt": "dynamicrafter_512_interp",
+    "videocrafter2.ckpt": "videocrafter2_t2v_512",
+    "model.safetensors": "dynamicrafter_1024",
+    "model.ckpt": "dynamicrafter_512",
+}
+
+WITHOUT_O = {
+    "animate": {"photo-animate.mp4"},
+    "interpolate": {"first-interpolate.mp4"},
+    "generate": {"clip-generate.mp4"},
+    "inspect": set(),
+    "convert": {"model_fp16.safetensors"},
+}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Callable[[], set[str]]]:
+    """Makes the files that a text names, and tells which others have come since."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(text: str) -> Callable[[], set[str]]:
+        for name, variant in MODELS.items():
+            if re.search(rf"[ \"]{re.escape(name)}", text):
+                tiny_checkpoint(name, variant)
+        for name in re.findall(r"\w+\.(?:jpg|png)", text):
+            if f"-o {name}" not in text:
+                Image.radial_gradient("L").convert("RGB").save(name)
+        given = set(tmp_path.iterdir())
+        return lambda: {path.name for path in set(tmp_path.iterdir()) - given}
+
+    return make
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_does_what_it_says(command: str, files: Callable[[str], Callable[[], set[str]]]) -> None:
+    new = files(command)
+    words = shlex.split(command)[1:]
+    done = main([*words, *QUICK.get(words[0], [])])
+    assert done == (3 if words[0] == "train" else 0)  # 3: stopped in time, to be gone on with
+    named = {words[place + 1] for place, word in enumerate(words) if word == "-o"}
+    assert new() == (named or WITHOUT_O[words[0]])
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_python_does_what_it_says(
+    block: str, files: Callable[[str], Callable[[], set[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = files(block)
+
+    class Quick(dynamicrafter_core.Pipeline):
+        def _run(self, mode: Any, prompt: str, sources: Any, options: Any) -> Any:
+            return super()._run(mode, prompt, sources, {**options, "steps": 1, "width": 64, "height": 64})
+
+    monkeypatch.setattr(dynamicrafter_core, "Pipeline", Quick)
+    scope: dict[str, Any] = {}
+    exec(block, scope)  # noqa: S102 - our own README
+    assert tuple(scope["clip"].frames.shape) == (16, 64, 64, 3)
+    assert new() == set(re.findall(r"save\(\"(.+?)\"\)", block))
