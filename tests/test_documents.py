@@ -1,6 +1,5 @@
 """What the documents say is so: links lead somewhere, commands exist, figures are the code's."""
 
-import ast
 import re
 import shlex
 from pathlib import Path
@@ -11,10 +10,6 @@ import repository
 
 README = (repository.ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = {repository.name(path): path for path in repository.files(".md")}
-
-
-def code_blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
 def headings(path: Path) -> set[str]:
@@ -66,34 +61,11 @@ def commands_of(text: str) -> list[str]:
     return re.findall(r"^    (dynamicrafter .+)$", text, re.M)
 
 
-@pytest.mark.parametrize("command", commands_of(README))
-def test_command_line_takes_the_readmes_commands(command: str) -> None:
-    from dynamicrafter_core.cli import make_parser
-
-    arguments = make_parser().parse_args(shlex.split(command)[1:])
-    assert arguments.command == shlex.split(command)[1]
-
-
 def test_readme_shows_every_command_there_is() -> None:
     from dynamicrafter_core.cli import make_parser
 
     there = re.findall(r"^    ([a-z]+)(?:  |$)", make_parser().format_help(), re.M)
     assert {shlex.split(command)[1] for command in commands_of(README)} == set(there) != set()
-
-
-@pytest.mark.parametrize("block", code_blocks(README, "python"))
-def test_library_takes_the_readmes_calls(block: str) -> None:
-    import dynamicrafter_core
-    from dynamicrafter_core.settings import Options
-
-    pipeline = dynamicrafter_core.Pipeline
-    calls = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]
-    methods = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr != "save"]
-    assert any(isinstance(call.func, ast.Name) and call.func.id == "Pipeline" for call in calls)
-    assert methods
-    for call in methods:
-        assert callable(getattr(pipeline, call.func.attr))
-        assert {keyword.arg for keyword in call.keywords} <= set(Options.__annotations__)
 
 
 def test_table_of_variants_holds_the_figures_of_the_code() -> None:
