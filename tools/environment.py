@@ -43,6 +43,11 @@ def answer(python: Path, code: str) -> str:
     return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
+def has_pip(python: Path) -> bool:
+    """False too for what an interrupted run left behind."""
+    return python.exists() and subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
+
+
 def constraints(python: Path) -> list[str]:
     """The versions of torch to install; in an environment that has another torch already, that one stays."""
     code = "import importlib.metadata as m; print(*(d.version for d in m.distributions(name='torch')))"
@@ -82,7 +87,7 @@ def make(environment: Path) -> None:
     if complete and (given or all(hosts.is_host(host.folder) for host in hosts.HOSTS.values())):
         return
     python = python_of(environment)
-    if not python.exists():
+    if not has_pip(python):
         run(sys.executable, "-m", "venv", environment)
     if not given:
         run(python, hosts.__file__, "fetch", "all")

@@ -18,7 +18,8 @@ import hosts
 WORKERS = ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile"]
 HOST_TESTS = ["tests/host", "tests/e2e"]
 # Not `python -m pytest`: that puts the repository root on sys.path, where `nodes` would hide the host's module of that name.
-PYTEST = "import sys; sys.path.remove(''); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+PYTEST = "import sys; sys.path[:] = filter(None, sys.path); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+NOTHING_CHOSEN = 5  # pytest's exit status where the arguments leave no test
 
 
 def run_pytest(python: Path, host: Path, arguments: list[str]) -> int:
@@ -29,16 +30,28 @@ def run_pytest(python: Path, host: Path, arguments: list[str]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    python = environment.python_of(environment.environment_folder())
+    first = environment.environment_folder()
+    python = environment.python_of(first)
     if given := hosts.given_host():
         return run_pytest(python, given, arguments)
-    thin = environment.python_of(environment.thin_environment(environment.environment_folder(), hosts.OLDEST))
-    host_tests = [folder for folder in HOST_TESTS if (hosts.ROOT / folder).is_dir()]
-    in_oldest = run_pytest(thin, hosts.find_host("oldest"), [*host_tests, *arguments])
+    thin = environment.python_of(environment.thin_environment(first, hosts.OLDEST))
+    in_oldest = 0
+    if chosen := host_tests(arguments):
+        in_oldest = run_pytest(thin, hosts.find_host("oldest"), chosen)
     in_newest = run_pytest(python, hosts.find_host("newest"), arguments)
+    if in_oldest == NOTHING_CHOSEN and arguments:
+        in_oldest = 0
     if in_oldest:
         sys.stdout.write(f"In ComfyUI {hosts.OLDEST.version} tests failed: see the first run above.\n")
     return in_oldest or in_newest
+
+
+def host_tests(arguments: list[str]) -> list[str]:
+    """The arguments for a run of host tests alone: of the paths among them those of host tests; none where that leaves none."""
+    paths = [argument for argument in arguments if (hosts.ROOT / argument.split("::")[0]).exists()]
+    options = [argument for argument in arguments if argument not in paths]
+    chosen = [path for path in paths or HOST_TESTS if path.startswith(tuple(HOST_TESTS))]
+    return [*chosen, *options] if chosen else []
 
 
 if __name__ == "__main__":
