@@ -1,0 +1,197 @@
+"""The paper's ways of training, one by one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_recipes import only, small_recipe
+
+from dynamicrafter_core.schedule import NoiseSchedule
+from dynamicrafter_core.training import conditions
+from dynamicrafter_core.training.checkpointing import checkpoint_stages
+from dynamicrafter_core.training.clips import ProceduralClips
+from dynamicrafter_core.training.conditions import condition, encode_clips
+from dynamicrafter_core.training.model import Model, make_model, normalise_latents
+from dynamicrafter_core.training.objectives import diffusion_loss, draw_timesteps
+from dynamicrafter_core.training.optimiser import Optimiser, learning_rate
+from dynamicrafter_core.training.recipe import Stage, Timesteps
+from dynamicrafter_core.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+SOURCE = ProceduralClips(16, 16, 4, fs=(2, 4))
+
+
+def rows(count: int) -> list[tuple[Any, ...]]:
+    return [(0, "test", number) for number in range(count)]
+
+
+def stage(**changes: Any) -> Stage:
+    return Stage("test", "diffusion", ("unet",), 10, 2, **{"dropout": 0.0, "random_frame": 0.0, **changes})
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return make_model(small_recipe(), CPU, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def many(model: Model) -> Any:
+    return encode_clips(model, SOURCE("train", range(400)), rows(400))
+
+
+def test_texts_are_dropped_with_2p_and_images_with_p(model: Model, many: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(conditions, "encode_text", lambda model, captions: seen.setdefault("captions", captions))
+    monkeypatch.setattr(conditions, "encode_image", lambda model, pictures: seen.setdefault("pictures", pictures))
+    given = condition(model, many, stage(dropout=0.1), rows(400))
+    no_text = torch.tensor([caption == "" for caption in seen["captions"]])
+    no_image = (seen["pictures"] == 0).flatten(1).all(1)
+    assert no_text.float().mean() == pytest.approx(0.2, abs=0.06)
+    assert no_image.float().mean() == pytest.approx(0.1, abs=0.05)
+    assert not (no_text & no_image).any()
+    assert torch.equal(given.concat, many.z[:, :, :1].expand_as(many.z))  # the concatenated latent is never dropped
+
+
+def test_the_image_may_be_any_frame(model: Model, many: Any) -> None:
+    given = condition(model, many, stage(random_frame=1.0), rows(400))
+    chosen = ((given.concat[:, :, :1] - many.z).abs().amax((1, 3, 4)) == 0).float()  # b t
+    assert chosen.sum(1).min() >= 1
+    assert chosen.mean(0).min() > 0.15
+
+
+def test_interpolation_gives_the_ends_and_nothing_between(model: Model, many: Any) -> None:
+    given = condition(model, many, stage(interpolate=1.0), rows(400))
+    assert torch.equal(given.concat[:, :, 0], many.z[:, :, 0])
+    assert torch.equal(given.concat[:, :, -1], many.z[:, :, -1])
+    assert not given.concat[:, :, 1:-1].any()
+
+
+def test_loops_end_where_they_began(model: Model, many: Any) -> None:
+    given = condition(model, many, stage(interpolate=1.0, loop=1.0), rows(400))
+    assert torch.equal(given.z[:, :, 0], given.z[:, :, -1])
+    assert torch.equal(given.z[:, :, 1], many.z[:, :, 2])
+
+
+def test_the_first_stages_see_single_frames_without_vdg(model: Model, many: Any) -> None:
+    given = condition(model, many, stage(frames=1, vdg=False), rows(400))
+    assert given.z.shape[2] == 1 and given.image.shape[1] == 1
+    assert not given.concat.any()
+
+
+def test_timesteps_are_biased_to_high_noise() -> None:
+    t = draw_timesteps(rows(4000), Timesteps(high_share=0.5))
+    assert t.min() >= 0 and t.max() == 999
+    assert (t >= 850).float().mean() == pytest.approx(0.5 + 0.5 * 0.15, abs=0.04)
+    assert draw_timesteps(rows(200), Timesteps(low=999)).unique().tolist() == [999]
+
+
+@pytest.mark.parametrize("schedule", [NoiseSchedule("eps"), NoiseSchedule("v", zero_snr=True, base_scale=0.7)])
+def test_the_right_answer_has_no_loss(model: Model, many: Any, schedule: NoiseSchedule, monkeypatch: Any) -> None:
+    answers: dict[str, torch.Tensor] = {}
+    real = NoiseSchedule.target
+    monkeypatch.setattr(NoiseSchedule, "target", lambda self, *a: answers.setdefault("v", real(self, *a)))
+    diffusion_loss(model, many, stage(), schedule, rows(400))
+    from dynamicrafter_core.training import objectives
+
+    monkeypatch.setattr(objectives, "predict", lambda *a: answers["v"])
+    assert diffusion_loss(model, many, stage(), schedule, rows(400))[0] == 0
+
+
+def test_gradient_checkpointing_changes_no_gradient(model: Model, many: Any) -> None:
+    few = conditions.Latents(many.z[:2], SOURCE("train", range(2)))
+    found = []
+    for active in (False, True):
+        checkpoint_stages(model.part("unet"), active)
+        for parameter in model.part("unet").parameters():
+            parameter.requires_grad_(True).grad = None
+        torch.manual_seed(0)  # of dropout
+        loss, _ = diffusion_loss(model, few, stage(), model.family.schedule(), rows(2))
+        loss.backward()
+        found.append(model.part("unet").out[2].weight.grad.clone())
+    checkpoint_stages(model.part("unet"), False)
+    model.part("unet").requires_grad_(False)
+    assert found[0].any() and torch.allclose(found[0], found[1], atol=1e-6)
+
+
+def test_accumulated_portions_learn_what_one_batch_does(tmp_path: Path) -> None:
+    weights = []
+    for micro in (0, 2):
+        recipe = only("joint", steps=1, lr=0.01, warmup=0, micro=micro, reuse=1, dropout_layers=0.0)
+        trainer = Trainer(recipe, tmp_path / str(micro), "cpu")
+        trainer.run()
+        weights.append(trainer.model.part("unet").out[2].weight)
+    assert weights[0].abs().mean() > 1e-3
+    assert torch.allclose(weights[0], weights[1], atol=1e-5)
+
+
+def test_bf16_learns_on_float32_copies(tmp_path: Path) -> None:
+    recipe = only("joint", steps=3, lr=1e-4, warmup=0, precision="bf16", dropout_layers=0.0)
+    trainer = Trainer(recipe, tmp_path, "cpu")
+    assert next(trainer.model.part("unet").parameters()).dtype == torch.bfloat16
+    layer = dict(trainer.model.named_parameters())["unet.time_embed.0.weight"]
+    optimiser = Optimiser({"layer": layer}, recipe.stages[0])
+    before = optimiser.masters[0].clone()
+    optimiser.gradients[0].fill_(1.0)
+    optimiser.step(0)
+    moved = before - optimiser.masters[0]
+    assert torch.allclose(moved, torch.full_like(moved, 1e-4), rtol=0.05)  # less than bf16 can tell of most weights
+    assert trainer.run() is not None
+
+
+def test_the_average_follows_the_weights_slowly() -> None:
+    layer = torch.nn.Parameter(torch.zeros(4, 4))
+    optimiser = Optimiser({"layer": layer}, stage(lr=0.1, warmup=0, ema=0.9, weight_decay=0.0))
+    for step in range(40):
+        optimiser.gradients[0].fill_(-1.0)
+        optimiser.step(step)
+    assert 0 < optimiser.average[0].mean() < layer.mean()
+    optimiser.adopt_average()
+    assert torch.equal(layer.data, optimiser.average[0])
+
+
+def test_a_gradient_that_overflows_teaches_nothing() -> None:
+    layer = torch.nn.Parameter(torch.ones(4, 4))
+    optimiser = Optimiser({"layer": layer}, stage(lr=0.1, warmup=0))
+    optimiser.gradients[0].fill_(float("inf"))
+    optimiser.step(0)
+    assert torch.equal(layer.data, torch.ones(4, 4))
+
+
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
+    given = Stage("s", "diffusion", (), 110, 1, lr=1.0, warmup=10, last_lr=0.1)
+    assert learning_rate(given, 0) == pytest.approx(0.1)
+    assert learning_rate(given, 10) == pytest.approx(1.0)
+    assert learning_rate(given, 60) == pytest.approx(0.55)
+    assert learning_rate(given, 110) == pytest.approx(0.1)
+
+
+def test_normalised_latents_have_unit_variance_and_decode_to_the_same() -> None:
+    autoencoder = make_model(small_recipe(), CPU, torch.float32).part("autoencoder")
+    pixels = SOURCE("train", range(8)).pixels[:, :, 0]
+    with torch.no_grad():
+        before = autoencoder.decode(autoencoder.encode(pixels)[0])
+        normalise_latents(autoencoder, pixels)
+        mean, _ = autoencoder.encode(pixels)
+        assert torch.allclose(autoencoder.decode(mean), before, atol=1e-4)
+    scaled = mean * 0.18215
+    assert torch.allclose(scaled.mean((0, 2, 3)), torch.zeros(4), atol=1e-4)
+    assert torch.allclose(scaled.std((0, 2, 3)), torch.ones(4), atol=1e-3)
+
+
+def test_groups_part_the_unet_in_space_and_time(model: Model) -> None:
+    spatial, temporal = model.select(("unet.spatial",)), model.select(("unet.temporal",))
+    assert not spatial.keys() & temporal.keys()
+    assert len(spatial) + len(temporal) == len(list(model.part("unet").parameters()))
+    assert any("temopral_conv" in name for name in temporal) and any(".init_attn." in f".{name}" for name in temporal)
+    assert list(model.select(("unet.vdg",))) == ["unet.input_blocks.0.0.weight", "unet.input_blocks.0.0.bias"]
+    assert all("attn2.to_k_ip" in name for name in model.select(("unet.*attn2.to_k_ip*",)))
+
+
+def test_only_what_a_stage_names_is_trained(tmp_path: Path) -> None:
+    trainer = Trainer(only("joint", steps=3, lr=0.01, warmup=0, train=["unet.out.*"]), tmp_path, "cpu")
+    before = {name: value.clone() for name, value in trainer.model.state().items()}
+    trainer.run()
+    changed = {name for name, value in trainer.model.state().items() if not torch.equal(value, before[name])}
+    assert "unet.out.2.weight" in changed
+    assert all(name.startswith("unet.out.") for name in changed)
