@@ -51,7 +51,6 @@ def contact_sheet(video: Path) -> Path:
     import av
     import torch
 
-    sys.path.append(str(hosts.ROOT))
     from dynamicrafter_core.media import save_clip
 
     with av.open(video) as container:

@@ -6,6 +6,7 @@ screenshots and, without a real model, the demo run on them.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,9 @@ from pathlib import Path
 import examples
 import hosts
 
-sys.path += [str(hosts.ROOT), str(hosts.ROOT / "tests" / "core")]  # last: the root holds `nodes`, as the host does
+sys.path.append(str(hosts.ROOT / "tests" / "core"))
+if importlib.util.find_spec("dynamicrafter_core") is None:  # last: the root holds `nodes`, as the host does
+    sys.path.append(str(hosts.ROOT))
 
 WIDTH, HEIGHT = 128, 64
 

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import comfyui
+import numpy as np
 import psutil
 import pytest
 import standins
+from PIL import Image
 
 PROMPTS = int(os.environ.get("SOAK", 12))
 MEGABYTE = 2**20
@@ -58,9 +59,16 @@ def cancel(server: comfyui.ComfyUI, prompt: dict[str, Any]) -> None:
     assert {kind for kind, _ in entry["status"]["messages"]} & {"execution_interrupted"}
 
 
-def pixels(video: Path) -> bytes:
-    with av.open(video) as container:
-        return b"".join(frame.to_ndarray(format="rgb24").tobytes() for frame in container.decode(video=0))
+def as_stills(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Frames saved without loss, instead of the video."""
+    kept = {key: node for key, node in prompt.items() if node["class_type"] not in ("CreateVideo", "SaveVideo")}
+    (decode,) = (key for key, node in kept.items() if node["class_type"] == "DynamiCrafterDecode")
+    inputs = {"images": [decode, 0], "filename_prefix": "soak"}
+    return {**kept, "99": {"class_type": "SaveImage", "inputs": inputs}}
+
+
+def pixels(frames: list[Path]) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(frame).convert("RGB"), dtype=int) for frame in frames])
 
 
 def resident(server: comfyui.ComfyUI) -> int:
@@ -76,10 +84,10 @@ def test_many_prompts_leave_nothing_behind(
     host_path: Path, tmp_path: Path, prompt: Callable[..., dict[str, Any]]
 ) -> None:
     dice = random.Random(0)
-    plain = prompt("animate_image")
+    plain = as_stills(prompt("animate_image"))
     wanted = [vary(plain, dice) for _ in range(PROMPTS)]
-    checked = {0, PROMPTS // 2, PROMPTS - 1}
-    results: dict[int, bytes] = {}
+    checked = {*range(0, PROMPTS, max(1, PROMPTS // 6)), PROMPTS - 1}
+    results: dict[int, np.ndarray] = {}
     standins.write_all(tmp_path)
     arguments = ("--cpu", "--use-pytorch-cross-attention")
     with comfyui.ComfyUI(host_path, tmp_path, *arguments) as server:
@@ -87,14 +95,16 @@ def test_many_prompts_leave_nothing_behind(
         for number, one in enumerate(wanted):
             if number % 5 == 2:
                 cancel(server, one)
-            (video,) = server.run(one)
+            frames = server.run(one)
             if number in checked:
-                results[number] = pixels(video)
+                results[number] = pixels(frames)
             if number == PROMPTS // 4:
                 level = resident(server)
         assert resident(server) < level + 120
         assert "Traceback" not in server.log()
     with comfyui.ComfyUI(host_path, tmp_path, *arguments) as fresh:
+        worst = {}
         for number in sorted(checked):
-            (video,) = fresh.run(wanted[number])
-            assert pixels(video) == results[number], f"prompt {number}"
+            worst[number] = int(np.abs(pixels(fresh.run(wanted[number])) - results[number]).max())
+        # Sums of floats may round another way where memory is aligned another way.
+        assert max(worst.values()) <= 1, worst
