@@ -7,12 +7,13 @@ import pytest
 import torch
 from training_recipes import only, small_recipe
 
+from dynamicrafter_core.attention import attend
 from dynamicrafter_core.schedule import NoiseSchedule
 from dynamicrafter_core.training import conditions
 from dynamicrafter_core.training.checkpointing import checkpoint_stages
 from dynamicrafter_core.training.clips import ProceduralClips
 from dynamicrafter_core.training.conditions import condition, encode_clips
-from dynamicrafter_core.training.model import Model, make_model, normalise_latents
+from dynamicrafter_core.training.model import Model, attend_in_rows, make_model, normalise_latents
 from dynamicrafter_core.training.objectives import diffusion_loss, draw_timesteps
 from dynamicrafter_core.training.optimiser import Optimiser, learning_rate
 from dynamicrafter_core.training.recipe import Stage, Timesteps
@@ -195,3 +196,18 @@ def test_only_what_a_stage_names_is_trained(tmp_path: Path) -> None:
     changed = {name for name, value in trainer.model.state().items() if not torch.equal(value, before[name])}
     assert "unet.out.2.weight" in changed
     assert all(name.startswith("unet.out.") for name in changed)
+
+
+def test_plain_attention_is_attention() -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(3, length, 8).bfloat16() for length in (5, 7, 7))
+    plain = attend_in_rows(q, k, v, 2)
+    assert torch.allclose(plain.float(), attend(q.float(), k.float(), v.float(), 2), atol=0.03)
+
+
+def test_attention_in_portions_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(5, length, 8) for length in (5, 7, 7))
+    whole = attend(q, k, v, 2)
+    monkeypatch.setattr("dynamicrafter_core.training.model._ROWS", 2)
+    assert torch.allclose(attend_in_rows(q, k, v, 2), whole, atol=1e-6)
