@@ -87,6 +87,7 @@ def test_timesteps_are_biased_to_high_noise() -> None:
     assert draw_timesteps(rows(200), Timesteps(low=999)).unique().tolist() == [999]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [NoiseSchedule("eps"), NoiseSchedule("v", zero_snr=True, base_scale=0.7)])
 def test_the_right_answer_has_no_loss(model: Model, many: Any, schedule: NoiseSchedule, monkeypatch: Any) -> None:
     answers: dict[str, torch.Tensor] = {}
