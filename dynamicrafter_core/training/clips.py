@@ -76,8 +76,11 @@ class ProceduralClips:
         fs: Sequence[int] = (8, 32),
         seed: int = 0,
         device: torch.device | str = "cpu",
+        window_of: int = 0,
     ) -> None:
+        """`window_of`: pixels; show only the middle of scenes this large, at their speed. 0: all of the scene."""
         self.height, self.width, self.frames = height, width, frames
+        self.unit = window_of or max(height, width)
         self.motions = [motion.name for motion in find_motions(list(motions))]
         if len(fs) != 2 or not 1 <= fs[0] <= fs[1]:
             raise InputError(f"fs is {list(fs)}; give the smallest and the largest frames per second, as [8, 32].")
@@ -94,14 +97,14 @@ class ProceduralClips:
         # Even in speed, not in fs: otherwise most clips would hardly move.
         fs = given.get("fs") or [round(1 / (1 / slow + c[1] * (1 / fast - 1 / slow))) for c in choices]
         fronts = [_pick(_FRONTS[MOTIONS[m].subject], c[2]) for m, c in zip(motions, choices, strict=True)]
-        scenes = draw_scenes(rows, fronts, max(self.height, self.width), self.device)
+        scenes = draw_scenes(rows, fronts, self.unit, self.device)
         said = [caption(m, f, t, c[3:]) for m, f, t, c in zip(motions, fronts, scenes.things, choices, strict=True)]
         return self.move(scenes, motions, torch.tensor(fs), said)
 
     def move(self, scenes: Scenes, motions: list[str], fs: Tensor, captions: list[str]) -> MovedClips:
         """These scenes, moved so. The first frame does not depend on the motion."""
         extents = extents_of(fs, self.frames)
-        pixels, front = render(scenes, rates_of(motions), extents, self.height, self.width)
+        pixels, front = render(scenes, rates_of(motions), extents, self.height, self.width, self.unit)
         return MovedClips(pixels, captions, fs.to(self.device), motions, extents[:, -1], front, scenes)
 
 

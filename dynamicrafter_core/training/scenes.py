@@ -77,9 +77,14 @@ def draw_scenes(
     return Scenes(front=front, back_canvas=back, front_canvas=over, things=things, **on_device)
 
 
-def render(scenes: Scenes, rates: Tensor, extents: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """rates [N,RATES], extents [N,T] (how far each frame has come) -> pixels [N,3,T,H,W] in -1..1, front [N,1,T,H,W] in 0..1."""
-    device, longer = scenes.front.device, max(height, width)
+def render(
+    scenes: Scenes, rates: Tensor, extents: Tensor, height: int, width: int, unit: int = 0
+) -> tuple[Tensor, Tensor]:
+    """rates [N,RATES], extents [N,T] (how far each frame has come) -> pixels [N,3,T,H,W] in -1..1, front [N,1,T,H,W] in 0..1.
+
+    `unit`: pixels to a width of the scene; more than the picture has, and it shows the scene's middle.
+    """
+    device, longer = scenes.front.device, unit or max(height, width)
     change = dict(
         zip(RATES, (rates.to(device)[:, :, None] * extents.to(device)[:, None]).unbind(1), strict=True)
     )  # n t
