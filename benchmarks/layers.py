@@ -2,8 +2,8 @@
 
 import torch
 
-from dynamicrafter_core.attention import attend
-from dynamicrafter_core.resblock import TemporalConv
+from dynamicrafter_core.models.attention import attend
+from dynamicrafter_core.models.resblock import TemporalConv
 
 from .measure import Row, count_flops, medians
 from .models import SIZES, config

@@ -61,8 +61,8 @@ def _memory(figure: str) -> int:
 
 
 def _measure(way: str, path: Path) -> dict[str, float]:
-    from dynamicrafter_core.checkpoint import load_checkpoint
-    from dynamicrafter_core.parts import build
+    from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
+    from dynamicrafter_core.models.parts import build
 
     checkpoint = load_checkpoint(path, variant=VARIANT) if way == "ours" else None
     plain = load_checkpoint(path, variant=VARIANT)  # for its configs; nothing is read

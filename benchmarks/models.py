@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from dynamicrafter_core.unet import VideoUNet
-from dynamicrafter_core.unet_config import UNetConfig
+from dynamicrafter_core.models.unet import VideoUNet
+from dynamicrafter_core.models.unet_config import UNetConfig
 
 from .measure import Row, count_flops, medians
 from .plain import einsum_attention

@@ -2,8 +2,8 @@
 
 import torch
 
-from dynamicrafter_core.autoencoder import Autoencoder, AutoencoderConfig
-from dynamicrafter_core.preprocess import preprocess_for_clip
+from dynamicrafter_core.models.autoencoder import Autoencoder, AutoencoderConfig
+from dynamicrafter_core.models.preprocess import preprocess_for_clip
 
 from .measure import Row, count_flops, medians
 from .models import SIZES

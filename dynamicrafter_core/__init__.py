@@ -12,20 +12,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .autoencoder import Autoencoder, AutoencoderConfig
-    from .checkpoint import load_checkpoint
-    from .conversion import convert
-    from .detection import detect
+    from .checkpoints.checkpoint import load_checkpoint
+    from .checkpoints.conversion import convert
+    from .checkpoints.detection import detect
+    from .diffusion.guidance import guide
+    from .diffusion.sampling import sample_ddim
+    from .diffusion.schedule import NoiseSchedule, ddim_timesteps
     from .errors import InputError
     from .families import FAMILIES
-    from .guidance import guide
-    from .pipeline import Pipeline
-    from .preprocess import preprocess_for_clip
-    from .projector import Projector, ProjectorConfig
-    from .sampling import sample_ddim
-    from .schedule import NoiseSchedule, ddim_timesteps
-    from .unet import VideoUNet
-    from .unet_config import UNetConfig
+    from .models.autoencoder import Autoencoder, AutoencoderConfig
+    from .models.preprocess import preprocess_for_clip
+    from .models.projector import Projector, ProjectorConfig
+    from .models.unet import VideoUNet
+    from .models.unet_config import UNetConfig
+    from .pipeline.pipeline import Pipeline
 
 __version__ = "0.1.0"
 
@@ -51,22 +51,22 @@ __all__ = [
 
 _HOMES = {
     "FAMILIES": "families",
-    "Autoencoder": "autoencoder",
-    "AutoencoderConfig": "autoencoder",
+    "Autoencoder": "models.autoencoder",
+    "AutoencoderConfig": "models.autoencoder",
     "InputError": "errors",
-    "NoiseSchedule": "schedule",
-    "Pipeline": "pipeline",
-    "Projector": "projector",
-    "ProjectorConfig": "projector",
-    "UNetConfig": "unet_config",
-    "VideoUNet": "unet",
-    "convert": "conversion",
-    "ddim_timesteps": "schedule",
-    "detect": "detection",
-    "guide": "guidance",
-    "load_checkpoint": "checkpoint",
-    "preprocess_for_clip": "preprocess",
-    "sample_ddim": "sampling",
+    "NoiseSchedule": "diffusion.schedule",
+    "Pipeline": "pipeline.pipeline",
+    "Projector": "models.projector",
+    "ProjectorConfig": "models.projector",
+    "UNetConfig": "models.unet_config",
+    "VideoUNet": "models.unet",
+    "convert": "checkpoints.conversion",
+    "ddim_timesteps": "diffusion.schedule",
+    "detect": "checkpoints.detection",
+    "guide": "diffusion.guidance",
+    "load_checkpoint": "checkpoints.checkpoint",
+    "preprocess_for_clip": "models.preprocess",
+    "sample_ddim": "diffusion.sampling",
 }
 
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
-from .autoencoder import AutoencoderConfig
-from .encoders import TextTowerConfig, VisionTowerConfig
+from .checkpoints.naming import PREFIXES, PartName
+from .diffusion.schedule import NoiseSchedule, Spacing
 from .errors import InputError
-from .naming import PREFIXES, PartName
-from .parts import PartConfig, Shapes, shapes_of, unused_by_vision
-from .projector import ProjectorConfig
-from .schedule import NoiseSchedule, Spacing
-from .unet_config import UNetConfig
+from .models.autoencoder import AutoencoderConfig
+from .models.encoders import TextTowerConfig, VisionTowerConfig
+from .models.parts import PartConfig, Shapes, shapes_of, unused_by_vision
+from .models.projector import ProjectorConfig
+from .models.unet_config import UNetConfig
 
 Mode = Literal["animate", "interpolate", "loop", "generate"]
 

@@ -62,7 +62,7 @@ def commands_of(text: str) -> list[str]:
 
 
 def test_readme_shows_every_command_there_is() -> None:
-    from dynamicrafter_core.cli import make_parser
+    from dynamicrafter_core.cli.main import make_parser
 
     there = re.findall(r"^    ([a-z]+)(?:  |$)", make_parser().format_help(), re.M)
     assert {shlex.split(command)[1] for command in commands_of(README)} == set(there) != set()

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny import tiny_checkpoint
 
 import dynamicrafter_core
-from dynamicrafter_core.cli import main
+from dynamicrafter_core.cli.main import main
 
 README = (repository.ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (dynamicrafter .+)$", README, re.M)

@@ -51,7 +51,7 @@ def contact_sheet(video: Path) -> Path:
     import av
     import torch
 
-    from dynamicrafter_core.media import save_clip
+    from dynamicrafter_core.media.saving import save_clip
 
     with av.open(video) as container:
         rate = float(container.streams.video[0].average_rate)

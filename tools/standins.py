@@ -29,8 +29,8 @@ def write_checkpoint(path: Path) -> None:
     import torch
     from micro import micro_configs, micro_state
 
-    from dynamicrafter_core.naming import PREFIXES
-    from dynamicrafter_core.parts import build
+    from dynamicrafter_core.checkpoints.naming import PREFIXES
+    from dynamicrafter_core.models.parts import build
 
     family = family_name(path.name)
     prefix = PREFIXES["autoencoder"]

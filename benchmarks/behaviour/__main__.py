@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from dynamicrafter_core.pipeline import EMBEDDED
+from dynamicrafter_core.pipeline.pipeline import EMBEDDED
 from dynamicrafter_core.training.generate import Dials
 from dynamicrafter_core.training.motions import MOTIONS
 

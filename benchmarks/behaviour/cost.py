@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from dynamicrafter_core.pipeline import Pipeline
+from dynamicrafter_core.pipeline.pipeline import Pipeline
 from dynamicrafter_core.training.measures import psnr
 from dynamicrafter_core.training.recipe import parse_recipe
 from dynamicrafter_core.training.trainer import Trainer

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from dynamicrafter_core.layout import to_frames
+from dynamicrafter_core.models.layout import to_frames
 from dynamicrafter_core.training.generate import decode, picture_latents
 from dynamicrafter_core.training.measures import conformity, nearest_frame, psnr
 from dynamicrafter_core.training.motion import see_motion

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..blocks import Stage
+from ..models.blocks import Stage
 
 
 def checkpoint_stages(unet: nn.Module, active: bool) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..autoencoder import LATENT_SCALE
-from ..encoders import tokenize
-from ..layout import to_frames, to_volume
-from ..preprocess import preprocess_for_clip
+from ..models.autoencoder import LATENT_SCALE
+from ..models.encoders import tokenize
+from ..models.layout import to_frames, to_volume
+from ..models.preprocess import preprocess_for_clip
 from .clips import Clips
 from .model import Model
 from .recipe import Stage

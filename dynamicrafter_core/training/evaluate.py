@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..layout import to_frames
+from ..models.layout import to_frames
 from .clips import Clips, MovedClips, caption
 from .conditions import Latents, condition, encode_clips
 from .generate import Dials, decode, generate, picture_latents

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..autoencoder import LATENT_SCALE
-from ..guidance import Guidance, guided
-from ..layout import to_frames, to_volume
-from ..sampling import sample_ddim
+from ..diffusion.guidance import Guidance, guided
+from ..diffusion.sampling import sample_ddim
+from ..models.autoencoder import LATENT_SCALE
+from ..models.layout import to_frames, to_volume
 from .conditions import Conditioned, encode_image, encode_text
 from .model import Model
 from .objectives import predict

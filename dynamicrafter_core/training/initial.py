@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
-from ..naming import PartName
-from ..resblock import ResBlock
-from ..transformers import SpatialTransformer, TemporalTransformer
-from ..unet import VideoUNet
+from ..checkpoints.naming import PartName
+from ..models.resblock import ResBlock
+from ..models.transformers import SpatialTransformer, TemporalTransformer
+from ..models.unet import VideoUNet
 
 _LOG_VARIANCE = -6.0  # an autoencoder that begins near certainty learns faster
 

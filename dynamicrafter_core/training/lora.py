@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..atomic import written_whole
 from ..errors import InputError
-from ..transformers import TemporalTransformer
+from ..models.transformers import TemporalTransformer
 from .model import Model
 from .seeds import seed_of
 

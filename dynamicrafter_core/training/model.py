@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from ..atomic import written_whole
-from ..attention import attend
-from ..autoencoder import LATENT_SCALE, Autoencoder
-from ..checkpoint import load_checkpoint
+from ..checkpoints.checkpoint import load_checkpoint
+from ..checkpoints.naming import PARTS, PREFIXES, PartName
 from ..errors import InputError
 from ..families import Family, find_family
-from ..naming import PARTS, PREFIXES, PartName
-from ..parts import CONFIGS, build
-from ..resblock import TemporalConv
-from ..transformers import TemporalTransformer
+from ..models.attention import attend
+from ..models.autoencoder import LATENT_SCALE, Autoencoder
+from ..models.parts import CONFIGS, build
+from ..models.resblock import TemporalConv
+from ..models.transformers import TemporalTransformer
 from .initial import initialise
 from .recipe import Recipe
 from .seeds import seed_of

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..schedule import NoiseSchedule
+from ..diffusion.schedule import NoiseSchedule
 from .clips import Clips, MovedClips
 from .conditions import Conditioned, condition, encode_image, encode_text
 from .measures import perceptual_loss

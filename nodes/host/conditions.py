@@ -11,8 +11,8 @@ import torch
 from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
-from ...dynamicrafter_core.conditions import spread_tokens
 from ...dynamicrafter_core.errors import InputError
+from ...dynamicrafter_core.pipeline.conditions import spread_tokens
 
 IMAGE = "dynamicrafter_image"  # [clips, frames of the projector or 1, tokens, width]
 CONCAT = "dynamicrafter_concat"  # [clips, frames, 4, h, w], unscaled

@@ -17,10 +17,10 @@ from comfy.sd1_clip import SD1ClipModel, SDClipModel
 from comfy.supported_models_base import ClipTarget
 from comfy.text_encoders.sd2_clip import SD2Tokenizer
 
-from ...dynamicrafter_core.checkpoint import Checkpoint
-from ...dynamicrafter_core.encoders import TextTowerConfig, VisionTowerConfig
+from ...dynamicrafter_core.checkpoints.checkpoint import Checkpoint
+from ...dynamicrafter_core.checkpoints.naming import PREFIXES
 from ...dynamicrafter_core.errors import InputError
-from ...dynamicrafter_core.naming import PREFIXES
+from ...dynamicrafter_core.models.encoders import TextTowerConfig, VisionTowerConfig
 from .model import FamilyConfig
 
 # Stable Diffusion 2's, which is this family's text encoder: padded with zeros, read one layer before the last.

@@ -11,8 +11,8 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...dynamicrafter_core.diffusion.guidance import Guidance
 from ...dynamicrafter_core.errors import InputError
-from ...dynamicrafter_core.guidance import Guidance
 from .conditions import FRAMES
 from .schedule import family_sampling
 

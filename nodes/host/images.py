@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ...dynamicrafter_core.images import Fit, fit_image
+from ...dynamicrafter_core.media.images import Fit, fit_image
 
 
 def to_signed(images: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...dynamicrafter_core.checkpoint import Checkpoint, load_checkpoint
+from ...dynamicrafter_core.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.families import Family
 from .encoders import load_encoders

@@ -9,10 +9,10 @@ import torch
 from comfy.model_base import ModelType
 from torch import Tensor
 
+from ...dynamicrafter_core.checkpoints.naming import PREFIXES
 from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.families import Family
-from ...dynamicrafter_core.naming import PREFIXES
-from ...dynamicrafter_core.projector import Projector
+from ...dynamicrafter_core.models.projector import Projector
 from . import conditions
 from .conditions import CONCAT, FRAMES, FS, IMAGE
 from .schedule import model_sampling

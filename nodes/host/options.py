@@ -3,8 +3,8 @@
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...dynamicrafter_core.guidance import Guidance
-from ...dynamicrafter_core.schedule import SPACINGS as CORE_SPACINGS
+from ...dynamicrafter_core.diffusion.guidance import Guidance
+from ...dynamicrafter_core.diffusion.schedule import SPACINGS as CORE_SPACINGS
 from .guider import FamilyGuider
 from .loading import family_of
 from .sampler import ddim_sigmas

@@ -11,9 +11,9 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ...dynamicrafter_core.diffusion.sampling import DDIM
+from ...dynamicrafter_core.diffusion.schedule import Spacing, ddim_timesteps
 from ...dynamicrafter_core.errors import InputError
-from ...dynamicrafter_core.sampling import DDIM
-from ...dynamicrafter_core.schedule import Spacing, ddim_timesteps
 from .schedule import FamilySampling, family_sampling
 
 

@@ -10,8 +10,8 @@ import torch
 from comfy.model_sampling import reshape_sigma
 from torch import Tensor
 
+from ...dynamicrafter_core.diffusion.schedule import NoiseSchedule
 from ...dynamicrafter_core.errors import InputError
-from ...dynamicrafter_core.schedule import NoiseSchedule
 
 # The host's own stand-in for a terminal SNR of zero, whose sigma would be infinite.
 TERMINAL_SIGNAL = 4.8973451890853435e-08

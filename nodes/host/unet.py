@@ -8,9 +8,9 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from torch import Tensor
 
 from ...dynamicrafter_core.errors import InputError
-from ...dynamicrafter_core.layout import to_frames, to_volume
-from ...dynamicrafter_core.unet import Control, VideoUNet
-from ...dynamicrafter_core.unet_config import UNetConfig
+from ...dynamicrafter_core.models.layout import to_frames, to_volume
+from ...dynamicrafter_core.models.unet import Control, VideoUNet
+from ...dynamicrafter_core.models.unet_config import UNetConfig
 from .conditions import FRAMES, FS, IMAGE, take_clips
 
 MOST_FRAMES = 64  # in one pass; the models were trained with 16

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from micro import Spy, micro_checkpoint
 
-from dynamicrafter_core.unet import VideoUNet
+from dynamicrafter_core.models.unet import VideoUNet
 
 
 @pytest.fixture(scope="session")

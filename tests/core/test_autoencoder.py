@@ -4,9 +4,9 @@ import pytest
 import torch
 from golden import assert_golden, fill, golden, golden_input, manifest
 
-from dynamicrafter_core.autoencoder import Autoencoder, AutoencoderConfig
-from dynamicrafter_core.chunks import OutOfMemory, in_chunks
 from dynamicrafter_core.errors import InputError
+from dynamicrafter_core.models.autoencoder import Autoencoder, AutoencoderConfig
+from dynamicrafter_core.models.chunks import OutOfMemory, in_chunks
 
 GOLDEN = golden("dynamicrafter_golden")["vae"]
 CONFIG = AutoencoderConfig.from_reference(GOLDEN["ddconfig"])

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import CONTEXT, tiny_checkpoint, tiny_configs, tiny_state
 
-from dynamicrafter_core.checkpoint import load_checkpoint
+from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
+from dynamicrafter_core.checkpoints.naming import PARTS, PREFIXES
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.families import FAMILIES
-from dynamicrafter_core.naming import PARTS, PREFIXES
 
 ALL = ("unet", "autoencoder", "text", "vision", "projector")
 
@@ -127,7 +127,7 @@ def test_files_of_other_dtypes_load_as_they_are_and_cast(tmp_path, dtype):
 
 
 def test_memory_given_back_along_the_way_changes_nothing(half, monkeypatch):
-    monkeypatch.setattr("dynamicrafter_core.checkpoint.RELEASE_EVERY", 2**18)
+    monkeypatch.setattr("dynamicrafter_core.checkpoints.checkpoint.RELEASE_EVERY", 2**18)
     state = load_checkpoint(half).load("autoencoder", torch.float32).state_dict()
     stored = load_file(half)
     assert all(torch.equal(value, stored["first_stage_model." + key].float()) for key, value in state.items())
@@ -329,7 +329,7 @@ def test_a_foreign_file_is_refused_as_checkpoint_and_as_extra(tmp_path, half):
 
 
 def test_nothing_is_read_before_all_is_checked(half, monkeypatch):
-    from dynamicrafter_core.reading import LazyTensors
+    from dynamicrafter_core.checkpoints.reading import LazyTensors
 
     read = []
     original = LazyTensors.__getitem__

@@ -20,10 +20,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import dynamicrafter_core
-from dynamicrafter_core import media
-from dynamicrafter_core.checkpoint import load_checkpoint
-from dynamicrafter_core.cli import main
-from dynamicrafter_core.media import read_settings
+from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
+from dynamicrafter_core.cli.main import main
+from dynamicrafter_core.media import saving
+from dynamicrafter_core.media.saving import read_settings
 
 ModelOf = Callable[[str], Path]
 Run = Callable[..., int]
@@ -320,7 +320,7 @@ def test_no_command_or_an_unknown_one_is_refused(folder: Path, capsys: pytest.Ca
 def test_a_missing_codec_is_known_before_the_work(
     model_of: ModelOf, spy: Spy, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dynamicrafter_core.video.H264", "libx264_that_is_not_there")
+    monkeypatch.setattr("dynamicrafter_core.media.video.H264", "libx264_that_is_not_there")
     sentence = refused(["animate", "photo.png", "a cat", "-m", str(model_of(ANIMATE))], folder, capsys)
     assert "libx264_that_is_not_there" in sentence and "gif" in sentence
     assert not spy.calls
@@ -356,7 +356,7 @@ def test_inspect_tells_what_it_can_of_a_file_that_does_not_load(
 def test_the_built_in_model_is_named_while_it_is_missing(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dynamicrafter_core.pipeline.EMBEDDED", folder)
+    monkeypatch.setattr("dynamicrafter_core.pipeline.pipeline.EMBEDDED", folder)
     assert "embedded" in refused(["animate", "photo.png", "a cat"], folder, capsys)
 
 
@@ -384,13 +384,13 @@ def test_ctrl_c_while_writing_leaves_the_file_that_stood_there(
     command = ["animate", "photo.png", "a cat", "-m", str(model_of(ANIMATE)), "--steps", "1", "-o", name]
     assert main([*command, "--seed", "1"]) == 0
     before = listing(folder)
-    write = media._WRITERS[Path(name).suffix]
+    write = saving._WRITERS[Path(name).suffix]
 
     def interrupted(*arguments: Any) -> None:
         write(*arguments)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setitem(media._WRITERS, Path(name).suffix, interrupted)
+    monkeypatch.setitem(saving._WRITERS, Path(name).suffix, interrupted)
     assert main([*command, "--seed", "2"]) == 130
     assert listing(folder) == before
     assert read_settings(name)["seed"] == 1

@@ -16,14 +16,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny import tiny_checkpoint, tiny_state
 
-from dynamicrafter_core import conversion
-from dynamicrafter_core.checkpoint import load_checkpoint
-from dynamicrafter_core.conversion import convert
-from dynamicrafter_core.encoders import TextTowerConfig
+from dynamicrafter_core.checkpoints import conversion
+from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
+from dynamicrafter_core.checkpoints.conversion import convert
+from dynamicrafter_core.checkpoints.naming import BUFFERS, PREFIXES
+from dynamicrafter_core.checkpoints.reading import open_file
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.naming import BUFFERS, PREFIXES
-from dynamicrafter_core.parts import shapes_of
-from dynamicrafter_core.reading import open_file
+from dynamicrafter_core.models.encoders import TextTowerConfig
+from dynamicrafter_core.models.parts import shapes_of
 
 NAME = "dynamicrafter_512"
 
@@ -260,8 +260,8 @@ def test_memory_stays_far_below_the_size_of_the_model(tmp_path):
     code = f"""
 import resource, sys
 import open_clip.model
-from dynamicrafter_core.conversion import convert
-from dynamicrafter_core.encoders import TextTowerConfig
+from dynamicrafter_core.checkpoints.conversion import convert
+from dynamicrafter_core.models.encoders import TextTowerConfig
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 before = peak()
 for name in ("a.safetensors", "b.ckpt"):

@@ -7,10 +7,10 @@ import torch
 from golden import manifest
 from tiny import tiny_configs, tiny_shapes
 
-from dynamicrafter_core.detection import detect
+from dynamicrafter_core.checkpoints.detection import detect
+from dynamicrafter_core.checkpoints.naming import PREFIXES
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.families import FAMILIES
-from dynamicrafter_core.naming import PREFIXES
 
 SAME_SHAPES = {"dynamicrafter_512", "dynamicrafter_512_interp", "dynamicrafter_1024"}
 CLEAR = sorted(set(FAMILIES) - SAME_SHAPES)

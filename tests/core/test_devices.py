@@ -8,9 +8,9 @@ import pytest
 import torch
 from micro import ANIMATE, Spy, picture
 
-from dynamicrafter_core.decoding import frames_at_once
 from dynamicrafter_core.devices import PeakMemory, free_memory, pick_device, pick_dtype
-from dynamicrafter_core.pipeline import Pipeline
+from dynamicrafter_core.pipeline.decoding import frames_at_once
+from dynamicrafter_core.pipeline.pipeline import Pipeline
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -47,7 +47,7 @@ def test_precision_follows_the_device_and_the_file(
 def test_parts_are_kept_where_there_is_room(
     model_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, free: int | None, keep: bool
 ) -> None:
-    monkeypatch.setattr("dynamicrafter_core.residency.free_memory", lambda device: free)
+    monkeypatch.setattr("dynamicrafter_core.pipeline.residency.free_memory", lambda device: free)
     assert Pipeline(model_of(ANIMATE), device="cpu").parts.keep == keep
     assert not Pipeline(model_of(ANIMATE), device="cpu", keep_loaded=False).parts.keep
 
@@ -80,5 +80,5 @@ def test_frames_are_decoded_in_as_large_portions_as_fit(monkeypatch: pytest.Monk
     latents = torch.zeros(16, 4, 40, 64, device="meta", dtype=torch.float16)
     rooms = {10**8: 1, 3 * 10**9: 4, 10**12: 16}
     for free, frames in rooms.items():
-        monkeypatch.setattr("dynamicrafter_core.decoding.free_memory", lambda device, free=free: free)
+        monkeypatch.setattr("dynamicrafter_core.pipeline.decoding.free_memory", lambda device, free=free: free)
         assert frames_at_once(latents, 8) == frames

@@ -4,9 +4,9 @@ import pytest
 import torch
 from golden import assert_golden, fill, golden, golden_input, manifest
 
-from dynamicrafter_core.autoencoder import AutoencoderConfig
-from dynamicrafter_core.dual_reference import DualReferenceAutoencoder
 from dynamicrafter_core.errors import InputError
+from dynamicrafter_core.models.autoencoder import AutoencoderConfig
+from dynamicrafter_core.models.dual_reference import DualReferenceAutoencoder
 
 GOLDEN = golden("tooncrafter_vae_golden")
 CONFIG = AutoencoderConfig.from_reference(GOLDEN["ddconfig"], dual_reference=True)

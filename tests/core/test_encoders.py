@@ -7,8 +7,8 @@ import torch
 from golden import manifest
 from torch.nn import functional as F
 
-from dynamicrafter_core.encoders import TextTower, TextTowerConfig, VisionTower, VisionTowerConfig, tokenize
 from dynamicrafter_core.errors import InputError
+from dynamicrafter_core.models.encoders import TextTower, TextTowerConfig, VisionTower, VisionTowerConfig, tokenize
 
 START, END = 49406, 49407
 TEXT = TextTowerConfig(width=24, layers=3, heads=2, mlp_width=40, vocabulary=50, context_length=9, embed_dim=10)

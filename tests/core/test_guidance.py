@@ -7,8 +7,8 @@ import pytest
 import torch
 from golden import assert_golden, golden, golden_input
 
+from dynamicrafter_core.diffusion.guidance import Guidance, guide, guided
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.guidance import Guidance, guide, guided
 
 SHAPE = [2, 4, 3, 4, 4]
 COND, UNCOND, IMAGE_ONLY = (golden_input(name, SHAPE) for name in ("cond", "uncond", "image_only"))

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.images import check_size, fit_image, read_image, round_size
+from dynamicrafter_core.media.images import check_size, fit_image, read_image, round_size
 
 
 def gradient(width: int, height: int) -> np.ndarray:

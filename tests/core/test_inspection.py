@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import tiny_checkpoint
 
-from dynamicrafter_core.inspection import describe
+from dynamicrafter_core.checkpoints.inspection import describe
 
 UNET = "model.diffusion_model."
 

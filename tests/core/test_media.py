@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dynamicrafter_core import media
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.media import check_target, read_settings, save_clip
+from dynamicrafter_core.media import saving
+from dynamicrafter_core.media.saving import check_target, read_settings, save_clip
 
 SETTINGS = {
     "prompt": "a cat, 猫 \"in\" 'quotes'\nand lines",
@@ -193,13 +193,13 @@ def test_an_interruption_leaves_what_stood_there_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, interruption: type[BaseException] | OSError
 ) -> None:
     save_clip(moving(), tmp_path / name, 8, {"take": 1})
-    write = media._WRITERS[Path(name).suffix]
+    write = saving._WRITERS[Path(name).suffix]
 
     def interrupted(path: Path, *rest: object) -> None:
         write(path, *rest)  # type: ignore[arg-type]
         raise interruption
 
-    monkeypatch.setitem(media._WRITERS, Path(name).suffix, interrupted)
+    monkeypatch.setitem(saving._WRITERS, Path(name).suffix, interrupted)
     with pytest.raises((KeyboardInterrupt, RuntimeError, InputError)):
         save_clip(moving(), tmp_path / name, 8, {"take": 2})
     assert left_in(tmp_path) == [name]
@@ -213,7 +213,7 @@ def test_a_disk_that_fills_up_leaves_nothing_and_a_sentence(tmp_path: Path, name
     script = f"""
 import resource, numpy as np
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.media import save_clip
+from dynamicrafter_core.media.saving import save_clip
 frames = np.random.default_rng(0).integers(0, 255, (8, 64, 96, 3), np.uint8)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:
@@ -221,14 +221,14 @@ try:
 except InputError as error:
     print("refused:", error)
 """
-    command, root = [sys.executable, "-c", script], Path(media.__file__).parents[1]
+    command, root = [sys.executable, "-c", script], Path(saving.__file__).parents[2]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
     assert answer.startswith("refused:") and name in answer and "file too large" in answer and answer.count("\n") == 1
     assert left_in(tmp_path) == []
 
 
 def test_a_missing_codec_is_named_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynamicrafter_core.video.H264", "libx264_that_is_not_there")
+    monkeypatch.setattr("dynamicrafter_core.media.video.H264", "libx264_that_is_not_there")
     with pytest.raises(InputError, match="libx264_that_is_not_there.*gif"):
         save_clip(moving(), tmp_path / "clip.mp4", 8)
     monkeypatch.setitem(sys.modules, "av", None)

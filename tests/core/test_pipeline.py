@@ -13,15 +13,15 @@ import torch
 from micro import ANIMATE, FRAMES, HEIGHT, INTERPOLATE, TOON, WIDTH, Spy, picture
 from torch import Tensor
 
-from dynamicrafter_core import checkpoint as checkpoint_module
-from dynamicrafter_core.checkpoint import Checkpoint, load_checkpoint
-from dynamicrafter_core.dual_reference import DualReferenceAutoencoder
+from dynamicrafter_core.checkpoints import checkpoint as checkpoint_module
+from dynamicrafter_core.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.families import FAMILIES, FINE_TUNES
-from dynamicrafter_core.images import fit_image, read_image
-from dynamicrafter_core.media import read_settings
-from dynamicrafter_core.pipeline import Pipeline
-from dynamicrafter_core.preprocess import preprocess_for_clip
+from dynamicrafter_core.media.images import fit_image, read_image
+from dynamicrafter_core.media.saving import read_settings
+from dynamicrafter_core.models.dual_reference import DualReferenceAutoencoder
+from dynamicrafter_core.models.preprocess import preprocess_for_clip
+from dynamicrafter_core.pipeline.pipeline import Pipeline
 
 
 def plain_composition(path: Path, image: np.ndarray, prompt: str, seed: int, steps: int, cfg: float, cfg_image: float):

@@ -9,13 +9,13 @@ import torch
 from micro import ANIMATE, FRAMES, HEIGHT, INTERPOLATE, WIDTH, Spy, picture
 from torch import Tensor
 
-from dynamicrafter_core.chunks import OutOfMemory
-from dynamicrafter_core.encoders import VisionTower
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.images import read_image
-from dynamicrafter_core.pipeline import Pipeline
-from dynamicrafter_core.preprocess import preprocess_for_clip
-from dynamicrafter_core.unet import VideoUNet
+from dynamicrafter_core.media.images import read_image
+from dynamicrafter_core.models.chunks import OutOfMemory
+from dynamicrafter_core.models.encoders import VisionTower
+from dynamicrafter_core.models.preprocess import preprocess_for_clip
+from dynamicrafter_core.models.unet import VideoUNet
+from dynamicrafter_core.pipeline.pipeline import Pipeline
 
 
 def test_animation_repeats_one_sample_of_the_images_latent(model_of: Callable[[str], Path], spy: Spy) -> None:

@@ -11,9 +11,9 @@ import torch
 from micro import ANIMATE, FRAMES, INTERPOLATE, Spy, micro_checkpoint, picture
 from safetensors.torch import load_file, save_file
 
-from dynamicrafter_core.checkpoint import Checkpoint
+from dynamicrafter_core.checkpoints.checkpoint import Checkpoint
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.pipeline import Pipeline
+from dynamicrafter_core.pipeline.pipeline import Pipeline
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_file_that_may_be_several_variants_is_reported(tmp_path: Path) -> None
 
 
 def test_the_embedded_model_is_named_when_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynamicrafter_core.pipeline.EMBEDDED", tmp_path)
+    monkeypatch.setattr("dynamicrafter_core.pipeline.pipeline.EMBEDDED", tmp_path)
     with pytest.raises(InputError, match="embedded model"):
         Pipeline("embedded")
     micro_checkpoint(tmp_path / "model.safetensors", ANIMATE)

@@ -10,7 +10,7 @@ import torch
 from micro import ANIMATE, FRAMES, HEIGHT, WIDTH, Spy, picture
 
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.pipeline import Pipeline
+from dynamicrafter_core.pipeline.pipeline import Pipeline
 
 
 def test_a_start_step_leaves_out_the_noisiest_timesteps(model_of: Callable[[str], Path], spy: Spy) -> None:
@@ -57,7 +57,7 @@ def test_a_mask_in_space_keeps_its_places_of_the_original(
 ) -> None:
     made = []
     monkeypatch.setattr(
-        "dynamicrafter_core.pipeline.decode_clip",
+        "dynamicrafter_core.pipeline.pipeline.decode_clip",
         lambda coder, latents, *_: made.append(latents[0]) or torch.zeros(FRAMES, HEIGHT, WIDTH, 3),
     )
     video = torch.from_numpy(np.stack([picture(index, WIDTH, HEIGHT) for index in range(FRAMES)]))

@@ -5,7 +5,7 @@ import torch
 from golden import assert_golden, golden
 
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.preprocess import MEAN, STD, preprocess_for_clip
+from dynamicrafter_core.models.preprocess import MEAN, STD, preprocess_for_clip
 
 GOLDEN = golden("dynamicrafter_golden")["clip_preprocess"]
 

@@ -5,7 +5,7 @@ import torch
 from golden import assert_golden, fill, golden, golden_input, manifest
 
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.projector import Projector, ProjectorConfig
+from dynamicrafter_core.models.projector import Projector, ProjectorConfig
 
 GOLDEN = golden("dynamicrafter_golden")
 

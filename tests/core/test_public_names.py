@@ -48,7 +48,7 @@ def test_nothing_else_is_promised() -> None:
 
 def test_a_name_is_the_one_of_its_module() -> None:
     from dynamicrafter_core.errors import InputError
-    from dynamicrafter_core.unet import VideoUNet
+    from dynamicrafter_core.models.unet import VideoUNet
 
     assert dynamicrafter_core.InputError is InputError and dynamicrafter_core.VideoUNet is VideoUNet
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dynamicrafter_core.checkpoints.reading import open_file
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.reading import open_file
 
 STATE = {
     "a.weight": torch.arange(6400.0).reshape(64, 100),

@@ -8,10 +8,10 @@ import pytest
 import torch
 from golden import assert_golden, golden, golden_input
 
+from dynamicrafter_core.diffusion.guidance import guide
+from dynamicrafter_core.diffusion.sampling import DDIM, sample_ddim
+from dynamicrafter_core.diffusion.schedule import NoiseSchedule, ddim_timesteps
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.guidance import guide
-from dynamicrafter_core.sampling import DDIM, sample_ddim
-from dynamicrafter_core.schedule import NoiseSchedule, ddim_timesteps
 
 SHAPE = [1, 4, 2, 4, 4]
 V7 = NoiseSchedule("v", zero_snr=True, base_scale=0.7)

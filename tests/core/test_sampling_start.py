@@ -6,9 +6,9 @@ import pytest
 import torch
 from golden import golden_input
 
+from dynamicrafter_core.diffusion.sampling import analytic_noise, sample_ddim
+from dynamicrafter_core.diffusion.schedule import NoiseSchedule
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.sampling import analytic_noise, sample_ddim
-from dynamicrafter_core.schedule import NoiseSchedule
 
 SHAPE = [1, 4, 2, 4, 4]
 V7 = NoiseSchedule("v", zero_snr=True, base_scale=0.7)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from golden import golden, manifest
 
+from dynamicrafter_core.diffusion.schedule import NoiseSchedule, ddim_timesteps
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.schedule import NoiseSchedule, ddim_timesteps
 
 GOLDEN = golden("schedules")
 SCHEDULES = {

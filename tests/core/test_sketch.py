@@ -5,10 +5,10 @@ import torch
 from golden import fill, manifest
 
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.layout import to_frames
-from dynamicrafter_core.sketch import SketchEncoder, SketchEncoderConfig
-from dynamicrafter_core.unet import VideoUNet
-from dynamicrafter_core.unet_config import UNetConfig
+from dynamicrafter_core.models.layout import to_frames
+from dynamicrafter_core.models.sketch import SketchEncoder, SketchEncoderConfig
+from dynamicrafter_core.models.unet import VideoUNet
+from dynamicrafter_core.models.unet_config import UNetConfig
 
 THIN = UNetConfig(
     in_channels=4,

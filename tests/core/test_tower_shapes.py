@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from dynamicrafter_core.encoders import TextTowerConfig, VisionTowerConfig
-from dynamicrafter_core.parts import build
-from dynamicrafter_core.tower_shapes import text_shapes, vision_shapes
+from dynamicrafter_core.models.encoders import TextTowerConfig, VisionTowerConfig
+from dynamicrafter_core.models.parts import build
+from dynamicrafter_core.models.tower_shapes import text_shapes, vision_shapes
 
 CONFIGS = [
     (text_shapes, TextTowerConfig()),

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from training_recipes import only, small_recipe
 
-from dynamicrafter_core.checkpoint import load_checkpoint
+from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.training.command import main
 from dynamicrafter_core.training.recipe import Recipe, parse_recipe, read_recipe

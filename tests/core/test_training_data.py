@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.media import save_clip
+from dynamicrafter_core.media.saving import save_clip
 from dynamicrafter_core.training.videos import VideoClips
 
 

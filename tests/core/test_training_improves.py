@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dynamicrafter_core.pipeline import Pipeline
+from dynamicrafter_core.pipeline.pipeline import Pipeline
 from dynamicrafter_core.training.clips import ProceduralClips
 from dynamicrafter_core.training.evaluate import evaluate_losses, evaluate_motion
 from dynamicrafter_core.training.generate import Dials

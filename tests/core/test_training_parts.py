@@ -7,8 +7,8 @@ import pytest
 import torch
 from training_recipes import only, small_recipe
 
-from dynamicrafter_core.attention import attend
-from dynamicrafter_core.schedule import NoiseSchedule
+from dynamicrafter_core.diffusion.schedule import NoiseSchedule
+from dynamicrafter_core.models.attention import attend
 from dynamicrafter_core.training import conditions
 from dynamicrafter_core.training.checkpointing import checkpoint_stages
 from dynamicrafter_core.training.clips import ProceduralClips

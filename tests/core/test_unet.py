@@ -5,9 +5,9 @@ import torch
 from golden import assert_golden, fill, golden, golden_input
 
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.layout import to_volume
-from dynamicrafter_core.unet import VideoUNet
-from dynamicrafter_core.unet_config import UNetConfig
+from dynamicrafter_core.models.layout import to_volume
+from dynamicrafter_core.models.unet import VideoUNet
+from dynamicrafter_core.models.unet_config import UNetConfig
 
 DYNAMICRAFTER = golden("dynamicrafter_golden")
 VIDEOCRAFTER = golden("videocrafter_golden")

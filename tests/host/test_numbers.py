@@ -18,9 +18,9 @@ def test_sampler_node_equals_the_cores_ddim(load, scene, sample, ours, tiny_file
     import comfy.sample
     import folder_paths
 
-    core, guidance = ours("dynamicrafter_core.sampling"), ours("dynamicrafter_core.guidance")
+    core, guidance = ours("dynamicrafter_core.diffusion.sampling"), ours("dynamicrafter_core.diffusion.guidance")
     path = folder_paths.get_full_path("checkpoints", tiny_file())
-    checkpoint = ours("dynamicrafter_core.checkpoint").load_checkpoint(path)
+    checkpoint = ours("dynamicrafter_core.checkpoints.checkpoint").load_checkpoint(path)
     unet = checkpoint.load("unet")
     made = scene(load(), frames=16)
     seed, steps = 5, 4
@@ -222,6 +222,6 @@ def test_every_number_of_steps_gives_falling_finite_sigmas(spacing, variant, loa
 
 def test_sigmas_are_the_timesteps_of_the_core(load, run, ours) -> None:
     sampling = load().model.get_model_object("model_sampling")
-    wanted = ours("dynamicrafter_core.schedule").ddim_timesteps(50, "uniform_trailing")
+    wanted = ours("dynamicrafter_core.diffusion.schedule").ddim_timesteps(50, "uniform_trailing")
     (sigmas,) = run("DynamiCrafterSchedule", model=load().model, steps=50, spacing="auto", denoise=1.0)
     assert sampling.timestep(sigmas[:-1]).tolist() == wanted[::-1]

@@ -256,7 +256,7 @@ def test_memory_required_is_honest(ours, server) -> None:
     family = ours("dynamicrafter_core.families").FAMILIES["dynamicrafter_512"]
     factor = model.FamilyConfig.memory_usage_factor
     make = {"dtype": torch.float16, "device": "meta", "attention": fused}
-    unet = ours("dynamicrafter_core.unet").VideoUNet(family.unet, **make)
+    unet = ours("dynamicrafter_core.models.unet").VideoUNet(family.unet, **make)
     for height, width in ((40, 64), (72, 128)):
         peak = activation_peak(unet, clips=1, frames=16, height=height, width=width)
         area = 16 * height * width

@@ -60,7 +60,9 @@ def test_the_hosts_encoders_agree_with_open_clips_on_the_same_weights(tiny_file,
     import folder_paths
 
     name = tiny_file(name="half_512.safetensors", dtype=torch.float16)
-    checkpoint = ours("dynamicrafter_core.checkpoint").load_checkpoint(folder_paths.get_full_path("checkpoints", name))
+    checkpoint = ours("dynamicrafter_core.checkpoints.checkpoint").load_checkpoint(
+        folder_paths.get_full_path("checkpoints", name)
+    )
     _, clip, vision, _ = run("DynamiCrafterLoad", checkpoint=name, variant="auto", weight_dtype="default")
     text = checkpoint.load("text", torch.float32)
     for prompt in ("", "a boat on the sea", "very " * 120):
@@ -70,7 +72,7 @@ def test_the_hosts_encoders_agree_with_open_clips_on_the_same_weights(tiny_file,
     pixels = torch.rand(1, 3, 90, 120, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
         seen = ours("nodes.host.vision").encode_images(vision, pixels)
-        expected = tower(ours("dynamicrafter_core.preprocess").preprocess_for_clip(pixels, 28))
+        expected = tower(ours("dynamicrafter_core.models.preprocess").preprocess_for_clip(pixels, 28))
     torch.testing.assert_close(seen[:1], expected, atol=1e-3, rtol=1e-3)
 
 
@@ -78,7 +80,9 @@ def test_the_hosts_autoencoder_agrees_with_the_cores(load, tiny_file, ours) -> N
     import folder_paths
 
     path = folder_paths.get_full_path("checkpoints", tiny_file())
-    autoencoder = ours("dynamicrafter_core.checkpoint").load_checkpoint(path).load("autoencoder", torch.float32)
+    autoencoder = (
+        ours("dynamicrafter_core.checkpoints.checkpoint").load_checkpoint(path).load("autoencoder", torch.float32)
+    )
     z = torch.randn(2, 4, 8, 8)
     with torch.inference_mode():
         expected = ((autoencoder.decode(z) + 1) / 2).clamp(0, 1).movedim(1, -1)

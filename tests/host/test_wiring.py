@@ -121,7 +121,7 @@ def test_unconditional_image_is_mid_grey(run, loaded, made, image) -> None:
 @pytest.mark.parametrize("size", [(224, 224), (225, 300), (320, 512), (576, 1024), (100, 50), (100, 400), (1000, 230)])
 @pytest.mark.parametrize("square", [224, 28])
 def test_images_reach_clip_as_kornia_would_resize_them(size, square, ours) -> None:
-    core, vision = ours("dynamicrafter_core.preprocess"), ours("nodes.host.vision")
+    core, vision = ours("dynamicrafter_core.models.preprocess"), ours("nodes.host.vision")
     pixels = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1)) * 2 - 1
     resized = vision.squeeze_to_square(pixels, square)
     mean, std = (torch.tensor(values)[:, None, None] for values in (core.MEAN, core.STD))

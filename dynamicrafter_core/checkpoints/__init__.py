@@ -1,0 +1,1 @@
+"""Files of weights: opened, recognised, checked, loaded, converted."""

@@ -1,0 +1,131 @@
+"""What the subcommands do, once their arguments are read."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .terminal import Bars, in_bytes, notes
+
+
+def make_clip(arguments: Namespace) -> int:
+    """animate, interpolate, loop and generate: every target is known to be writable before the model is opened."""
+    from ..media.saving import check_target
+    from ..pipeline.pipeline import Pipeline
+
+    targets = [check_target(target) for target in arguments.out or [_default_target(arguments)]]
+    bars = Bars(arguments.quiet)
+    with notes(arguments.quiet):
+        pipeline = Pipeline(
+            arguments.model,
+            arguments.variant,
+            arguments.device,
+            arguments.dtype,
+            extra=arguments.extra,
+            initial_noise=arguments.initial_noise,
+        )
+        images = [getattr(arguments, name) for name in ("image", "last") if hasattr(arguments, name)]
+        try:
+            clip = getattr(pipeline, arguments.command)(
+                *images, prompt=arguments.prompt, on_progress=bars, **_options(arguments)
+            )
+        finally:
+            bars.close()
+    for target in targets:
+        clip.save(target)
+        if not arguments.quiet:
+            count, height, width, _ = clip.frames.shape
+            sys.stdout.write(f"{target}: {count} frames of {width}x{height}, seed {clip.settings['seed']}\n")
+    if not arguments.quiet:
+        seconds = sum(clip.seconds.values())
+        sys.stdout.write(f"made in {seconds:.1f} s on {pipeline.device}, peak memory {in_bytes(clip.peak_memory)}\n")
+    return 0
+
+
+def convert(arguments: Namespace) -> int:
+    from ..checkpoints.conversion import convert
+
+    bars = Bars(arguments.quiet, unit="B")
+    with notes(arguments.quiet):
+        try:
+            written = convert(
+                arguments.source,
+                arguments.target,
+                arguments.dtype,
+                arguments.layout,
+                arguments.variant,
+                on_progress=lambda done, total: bars("convert", done, total),
+                overwrite=arguments.overwrite,
+                extra=arguments.extra,
+            )
+        finally:
+            bars.close()
+    if not arguments.quiet:
+        sys.stdout.writelines(f"{path}: {in_bytes(path.stat().st_size)}\n" for path in written)
+    return 0
+
+
+def inspect(arguments: Namespace) -> int:
+    from ..checkpoints.inspection import describe
+
+    described = describe(arguments.file, arguments.variant)
+    if arguments.json:
+        sys.stdout.write(json.dumps(described, indent=2) + "\n")
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in _in_lines(described))
+    if described["problem"]:
+        sys.stderr.write(f"dynamicrafter: {described['problem']}\n")
+    return 2 if described["problem"] else 0
+
+
+def _in_lines(described: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"{described['path']}: {described['container']}, {in_bytes(described['bytes'])}, {described['tensors']} tensors"
+    ]
+    if described["family"]:
+        lines += [f"{described['title']} ({described['family']}), published as {described['published']}"]
+    lines += [f"  {sentence}" for sentence in described["evidence"]]
+    for part, sizes in described["parts"].items():
+        dtypes = ", ".join(sizes["dtypes"])
+        lines.append(f"  {part:<12}{sizes['parameters']:>15,} numbers  {in_bytes(sizes['bytes']):>9}  {dtypes}")
+    if described["schedule"]:
+        lines.append(f"  schedule    {', '.join(described['schedule'])}")
+    return lines + [f"  {key} = {value[:200]}" for key, value in described["metadata"].items()]
+
+
+def _default_target(arguments: Namespace) -> str:
+    return f"{Path(getattr(arguments, 'image', 'clip')).stem}-{arguments.command}.mp4"
+
+
+def _options(arguments: Namespace) -> dict[str, Any]:
+    """The pipeline's keywords; what is None is the family's to fill in."""
+    names = {"cfg": "text_scale", "cfg_image": "image_scale", "rescale": "guidance_rescale"}
+    same = (
+        "negative",
+        "seed",
+        "steps",
+        "eta",
+        "spacing",
+        "fs",
+        "frames",
+        "fit",
+        "fps",
+        "start_step",
+        "strength",
+        "mask",
+    )
+    width, height = arguments.size or (None, None)
+    given = {names.get(name, name): getattr(arguments, name, None) for name in (*names, *same)}
+    return {**given, "width": width, "height": height}
+
+
+COMMANDS: Mapping[str, Callable[[Namespace], int]] = {
+    "animate": make_clip,
+    "interpolate": make_clip,
+    "loop": make_clip,
+    "generate": make_clip,
+    "convert": convert,
+    "inspect": inspect,
+}

@@ -1,0 +1,1 @@
+"""From noise to latents: the noise schedules, guidance, and DDIM."""

@@ -1,0 +1,201 @@
+"""The 3D denoising UNet of VideoCrafter and DynamiCrafter.
+
+    x (latent + concatenated image latent)                                     prediction
+      |                                                                            ^
+    conv, temporal attention                                                  norm, conv
+      |                                                                            |
+    level 0   [res, spatial, temporal] x n  ---- skips ---->  [res, spatial, temporal] x n+1
+      down                                                                        up
+    ...                                                                           ...
+    level -1  [res] x n  ------>  middle: res, spatial, temporal, res  ------>  [res] x n+1
+
+A res block is convolution over space, then over time; a spatial transformer lets the pixels of a frame see each other, the
+text and the image tokens; a temporal transformer lets the frames of a pixel see each other. Module names are the released
+checkpoints' names.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .attention import Attend, attend
+from .blocks import Downsample, Signals, Stage, Upsample, sinusoid
+from .layout import repeat_rows, to_frames, to_volume
+from .resblock import ResBlock
+from .transformers import SpatialTransformer, TemporalTransformer
+from .unet_config import UNetConfig
+
+Control = tuple[Sequence[Tensor], Tensor]
+
+
+class VideoUNet(nn.Module):
+    def __init__(
+        self,
+        config: UNetConfig,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        operations: Any = nn,
+        attention: Attend = attend,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        width = config.model_channels
+        embedding = 4 * width
+        make: dict[str, Any] = {"dtype": dtype, "device": device}
+        parts: dict[str, Any] = {**make, "operations": operations}
+        attends: dict[str, Any] = {
+            **parts,
+            "attention": attention,
+            "head_channels": config.head_channels,
+            "depth": config.depth,
+            "groups": config.norm_groups,
+        }
+
+        def embed() -> nn.Sequential:
+            first, second = operations.Linear(width, embedding, **make), operations.Linear(embedding, embedding, **make)
+            return nn.Sequential(first, nn.SiLU(), second)
+
+        def res(channels_in: int, channels_out: int) -> ResBlock:
+            return ResBlock(
+                channels_in,
+                channels_out,
+                embedding,
+                temporal_conv=config.temporal_conv,
+                groups=config.norm_groups,
+                dropout=config.dropout,
+                **parts,
+            )
+
+        def transformers(channels: int) -> list[nn.Module]:
+            return [
+                SpatialTransformer(
+                    channels,
+                    config.context_dim,
+                    image=config.image_attention,
+                    learnable=config.image_scale_learnable,
+                    scale=config.image_scale,
+                    **attends,
+                ),
+                temporal(channels, heads=channels // config.head_channels),
+            ]
+
+        def temporal(channels: int, heads: int, linear: bool = True) -> TemporalTransformer:
+            over_time: dict[str, Any] = {"reach": config.relative_reach, "causal": config.causal}
+            return TemporalTransformer(channels, heads=heads, linear=linear, **over_time, **attends)
+
+        self.time_embed = embed()
+        if config.fs_condition:
+            self.fps_embedding = embed()
+
+        self.input_blocks = nn.ModuleList([Stage([operations.Conv2d(config.in_channels, width, 3, padding=1, **make)])])
+        if config.init_attention:
+            self.init_attn = Stage([temporal(width, heads=8, linear=False)])
+        channels, skips = width, [width]
+        levels = [width * mult for mult in config.channel_mult]
+        for level, out in enumerate(levels):
+            for _ in range(config.res_blocks):
+                attended = transformers(out) if level in config.attention_levels else []
+                self.input_blocks.append(Stage([res(channels, out), *attended]))
+                channels = out
+                skips.append(out)
+            if level + 1 < len(levels):
+                self.input_blocks.append(Stage([Downsample(out, **parts)]))
+                skips.append(out)
+
+        self.middle_block = Stage([res(channels, channels), *transformers(channels), res(channels, channels)])
+
+        self.output_blocks = nn.ModuleList()
+        for level, out in reversed(list(enumerate(levels))):
+            for index in range(config.res_blocks + 1):
+                attended = transformers(out) if level in config.attention_levels else []
+                stage = Stage([res(channels + skips.pop(), out), *attended])
+                if level and index == config.res_blocks:
+                    stage.append(Upsample(out, **parts))
+                self.output_blocks.append(stage)
+                channels = out
+
+        self.out = nn.Sequential(
+            operations.GroupNorm(config.norm_groups, width, eps=1e-5, **make),
+            nn.SiLU(),
+            operations.Conv2d(width, config.out_channels, 3, padding=1, **make),
+        )
+
+    def embed(self, timesteps: Tensor, fs: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """Timestep and fs as one vector a clip: b -> b e. fs enters as the bare integer the user gave."""
+        width = self.config.model_channels
+        embedding = self.time_embed(sinusoid(timesteps, width).to(dtype))
+        if self.config.fs_condition:
+            fs = torch.full_like(timesteps, self.config.default_fs) if fs is None else fs
+            embedding = embedding + self.fps_embedding(sinusoid(fs, width).to(dtype))
+        return embedding
+
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        text: Tensor,
+        image: Tensor | None = None,
+        fs: Tensor | None = None,
+        *,
+        image_strength: float = 1.0,
+        control: Control | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Tensor:
+        """x [B,C,T,h,w], timesteps [B], text [K*B,L,D], image [K*B,T or 1,N,D], fs [B] -> [K*B,C,T,h,w].
+
+        With K > 1, text and image hold K guidance branches of the same clips, branch after branch; what comes before the
+        first look at the text is then computed once. `image_strength` multiplies lambda, the weight of the image tokens.
+        `control` holds residuals from a control network: one for each skip, and one for the middle.
+        """
+        self._check(x, text, image)
+        frames = x.shape[2]
+        signals = Signals(
+            frames=frames,
+            embedding=self.embed(timesteps, fs, x.dtype),
+            text=text.to(x.dtype),
+            image=None if image is None else image.to(x.dtype),
+            image_strength=image_strength,
+            options=options or {},
+        )
+        rows = signals.rows * frames
+
+        h = to_frames(x)
+        if h.device.type == "cpu":  # its convolutions are fastest so, and every change of layout becomes a view
+            h = h.contiguous(memory_format=torch.channels_last)
+        skips = []
+        for index, stage in enumerate(self.input_blocks):
+            h = stage(h, signals)
+            if index == 0 and self.config.init_attention:
+                h = self.init_attn(h, signals)
+            skips.append(h)
+        h = self.middle_block(h, signals)
+        if control is not None:
+            h = h + repeat_rows(control[1], rows)
+        for stage in self.output_blocks:
+            skip = repeat_rows(skips.pop(), rows)
+            if control is not None:
+                skip = skip + repeat_rows(control[0][len(skips)], rows)
+            h = stage(torch.cat([h, skip], dim=1), signals)
+        return to_volume(self.out(h), frames)
+
+    def _check(self, x: Tensor, text: Tensor, image: Tensor | None) -> None:
+        config, factor = self.config, self.config.size_factor
+        if x.ndim != 5 or x.shape[1] != config.in_channels:
+            raise InputError(
+                f"The UNet takes [batch, {config.in_channels}, frames, height, width], not {list(x.shape)}."
+            )
+        if x.shape[3] % factor or x.shape[4] % factor:
+            raise InputError(f"A latent of {x.shape[4]}x{x.shape[3]} does not divide by {factor} in width and height.")
+        if text.ndim != 3 or text.shape[2] != config.context_dim or text.shape[0] % x.shape[0]:
+            raise InputError(
+                f"Text of shape {list(text.shape)} does not fit {x.shape[0]} clips of a UNet that reads [rows, tokens, "
+                f"{config.context_dim}]: was it made by another text encoder?"
+            )
+        if image is not None and (image.shape[0] != text.shape[0] or image.shape[1] not in (1, x.shape[2])):
+            raise InputError(
+                f"Image tokens of shape {list(image.shape)} do not fit: {text.shape[0]} rows and {x.shape[2]} frames "
+                "(or one set for all frames) are needed."
+            )

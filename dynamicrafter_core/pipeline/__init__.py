@@ -1,0 +1,1 @@
+"""Image and prompt in, frames out, without ComfyUI."""

@@ -1,0 +1,24 @@
+"""What a run gives: frames, and all there is to say about them."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Clip:
+    frames: Tensor  # t H W 3, uint8
+    fps: float
+    settings: Mapping[str, Any]  # what made it; saved with it
+    seconds: Mapping[str, float] = field(default_factory=dict)  # stage -> time it took
+    peak_memory: int = 0  # bytes: allocated on the device, or on the CPU the process's resident set
+
+    def save(self, target: str | os.PathLike[str]) -> Path:
+        """Write an .mp4, a .gif, a .png contact sheet, or (no suffix) a folder of PNG frames; whole or not at all."""
+        from ..media.saving import save_clip
+
+        return save_clip(self.frames, target, self.fps, self.settings)

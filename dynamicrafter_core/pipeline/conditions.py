@@ -1,0 +1,91 @@
+"""What the UNet is told beside the noise: the prompt, the image as tokens, the image as a latent, and fs.
+
+text     penultimate CLIP tokens of the prompt, and of the negative prompt
+image    CLIP tokens of the whole image, through the projector; of mid-grey where the image is to have no say
+concat   visual detail guidance: the image's own latent beside every frame's noise, in every guidance branch
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..diffusion.guidance import RunBranches
+from ..families import Mode
+from ..models.autoencoder import LATENT_SCALE
+from ..models.chunks import in_chunks
+
+# Guidance branch -> which of (prompt, negative prompt) and of (image, mid-grey) it sees.
+_BRANCHES = {"cond": (0, 0), "uncond": (1, 1), "image_only": (1, 0)}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    text: Tensor  # 2 l d: prompt, negative prompt
+    image: Tensor | None  # 2 (t or 1) n d: image, mid-grey
+    concat: Tensor | None  # 1 c t h w
+    fs: int | None
+
+    def to(self, dtype: torch.dtype) -> "Conditions":
+        image, concat = (None if x is None else x.to(dtype) for x in (self.image, self.concat))
+        return Conditions(self.text.to(dtype), image, concat, self.fs)
+
+
+def sample_posterior(mean: Tensor, logvar: Tensor, generator: torch.Generator) -> Tensor:
+    """Scaled latents as the models were trained on them: a sample of the posterior, not its mode."""
+    noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+    return LATENT_SCALE * (mean.float() + (0.5 * logvar.float()).exp() * noise)
+
+
+def concat_latents(mode: Mode, latents: Tensor, frames: int) -> Tensor:
+    """The images' latents [n,c,h,w] -> [1,c,t,h,w]: one in every frame, or two at the ends and zeros between."""
+    if mode == "animate":
+        return latents[:1, :, None].expand(-1, -1, frames, -1, -1)
+    ends = latents.new_zeros(1, latents.shape[1], frames, *latents.shape[2:])
+    ends[:, :, 0], ends[:, :, -1] = latents[0], latents[-1]
+    return ends
+
+
+def spread_tokens(tokens: Tensor, frames: int) -> Tensor:
+    """Per-frame image tokens [b,16,n,d] for a clip of another length: each frame takes those of its place in time.
+
+    The first and last frames keep the first and last tokens. (The reference gives every frame all tokens as soon as the
+    length is not the trained one, which the model has never seen.)
+    """
+    trained = tokens.shape[1]
+    if trained in (1, frames):
+        return tokens
+    places = torch.linspace(0, trained - 1, frames).round().long()
+    return tokens[:, places.to(tokens.device)]
+
+
+def run_branches(unet: nn.Module, conditions: Conditions) -> RunBranches:
+    """The guidance branches in one batch, which shares what comes before the first look at the text.
+
+    Where a batch does not fit the memory, this and all later steps go through in smaller ones, at last one by one.
+    The UNet runs in the dtype of the conditions.
+    """
+    chunk: int | None = None
+
+    def run(x: Tensor, t: Tensor, names: Sequence[str]) -> Sequence[Tensor]:
+        nonlocal chunk
+        latent = x.to(conditions.text.dtype)
+        if conditions.concat is not None:
+            latent = torch.cat([latent, conditions.concat], dim=1)  # noise first
+        fs = None if conditions.fs is None else torch.full_like(t, conditions.fs)
+        sizes = []
+
+        def batch(rows: Tensor) -> Tensor:
+            text_row, image_row = rows.T
+            image = None if conditions.image is None else conditions.image[image_row]
+            out = unet(latent, t, conditions.text[text_row], image, fs)
+            sizes.append(len(rows))
+            return out
+
+        rows = torch.tensor([_BRANCHES[name] for name in names], device=x.device)
+        out = in_chunks(batch, rows, chunk)
+        chunk = max(sizes)
+        return out.split(1)
+
+    return run

@@ -1,0 +1,56 @@
+"""Prompts and pictures through the parts of a model that read them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.autoencoder import LATENT_SCALE
+from ..models.preprocess import preprocess_for_clip
+from .conditions import sample_posterior
+from .decoding import frames_at_once
+from .residency import Residency
+
+
+def encode_texts(parts: Residency, prompts: Sequence[str]) -> Tensor:
+    """Prompts -> text tokens [n,L,D]."""
+    return parts.use("text", lambda tower: tower.encode(prompts))
+
+
+def encode_image(parts: Residency, image: Tensor) -> Tensor:
+    """An image [3,H,W] of any size -> tokens [2,T or 1,N,D]: its own, and those of mid-grey, which stands for no image.
+
+    CLIP sees the whole image, squeezed to its square, whatever the frame shows of it.
+    """
+    config: Any = parts.checkpoint.configs["vision"]
+    grey = torch.zeros(1, 3, config.image_size, config.image_size)
+    square = torch.cat([preprocess_for_clip(picture, config.image_size) for picture in (image[None], grey)])
+    pixels = square.to(parts.device, parts.dtype)
+    tokens = parts.use("vision", lambda tower: tower(pixels))
+    return parts.use("projector", lambda projector: projector(tokens))
+
+
+def encode_given(parts: Residency, pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, list[Tensor] | None]:
+    """The given images [n,3,H,W] -> latents [n,c,h,w], and what ToonCrafter's decoder wants to see of the images."""
+
+    def encode(coder: Any) -> tuple[Tensor, list[Tensor] | None]:
+        given = pixels.to(parts.device, parts.dtype)
+        if coder.config.dual_reference:
+            mean, logvar, hidden = coder.encode(given, return_hidden=True, chunk=1)
+            return sample_posterior(mean, logvar, generator), coder.references(hidden)
+        mean, logvar = coder.encode(given, chunk=1)
+        return sample_posterior(mean, logvar, generator), None
+
+    return parts.use("autoencoder", encode)
+
+
+def encode_original(parts: Residency, pixels: Tensor) -> Tensor:
+    """Frames [T,3,H,W] to keep, or to begin from -> latents [1,c,T,h,w]: the mode, which decodes to them most truly."""
+
+    def encode(coder: Any) -> Tensor:
+        given = pixels.to(parts.device, parts.dtype)
+        mean, _ = coder.encode(given, chunk=frames_at_once(given))
+        return LATENT_SCALE * mean.float().transpose(0, 1)[None]
+
+    return parts.use("autoencoder", encode)

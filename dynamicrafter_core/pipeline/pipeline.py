@@ -1,0 +1,265 @@
+"""Image and prompt in, frames out: the whole way through a model, without ComfyUI.
+
+    pipeline = Pipeline("dynamicrafter_512.ckpt")
+    clip = pipeline.animate("photo.jpg", "a boat on the sea, waves")
+    clip.save("boat.mp4")
+
+    prompt -> text tower ----------------------.
+    image  -> image tower -> projector ------- UNet, DDIM, guidance -> autoencoder -> frames
+           `> autoencoder (encoder) -> latent -'
+
+Random numbers come from one CPU generator, in this order: the posterior of the image's latent, the first noise, the
+noise of every step. So a seed means the same on every device.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.checkpoint import Checkpoint, load_checkpoint
+from ..devices import pick_device, pick_dtype
+from ..diffusion.guidance import guided
+from ..diffusion.initial_noise import read_initial_noise
+from ..diffusion.sampling import analytic_noise, sample_ddim
+from ..diffusion.schedule import TIMESTEPS
+from ..errors import InputError
+from ..families import Family, Mode
+from ..media.images import fit_image, read_image
+from .clip import Clip
+from .conditions import Conditions, concat_latents, run_branches, spread_tokens
+from .decoding import decode_clip
+from .encoding import encode_given, encode_image, encode_original, encode_texts
+from .originals import read_frames, read_mask
+from .progress import Stages
+from .residency import Residency
+from .settings import Options, Settings, check_mode, settle
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..media.images import ImageSource
+
+EMBEDDED = Path(__file__).parent.parent / "embedded"  # the folder of the model that comes with the package
+
+
+def _embedded() -> Path:
+    found = min(EMBEDDED.glob("*.safetensors"), default=None)
+    if found is None:
+        raise InputError("the embedded model is not part of this installation; give a checkpoint file instead.")
+    return found
+
+
+@dataclass(frozen=True)
+class Given:
+    """The pictures of one run, read and brought to size."""
+
+    images: list[Tensor]  # 3 H W, as they came
+    fitted: list[Tensor]  # 3 height width
+    original: Tensor | None  # t 3 height width
+    mask: Tensor | None  # 1 1 (t or 1) h w
+
+
+class Pipeline:
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        variant: str | Family = "auto",
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        *,
+        extra: Sequence[str | os.PathLike[str]] = (),
+        keep_loaded: bool | None = None,
+        initial_noise: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Opens the files; nothing is loaded yet.
+
+        model           a checkpoint file, or "embedded" for the small model that comes with this package
+        variant         for files that do not tell what they are, or tell wrongly
+        dtype           "fp32", "fp16" or "bf16" for the weights; "auto": fp32 on the CPU, half precision elsewhere
+        extra           files with parts that the first lacks (pruned releases have no CLIP towers)
+        keep_loaded     keep all parts on the device between stages and calls; None: if there is room
+        initial_noise   an Analytic-Init file, for runs from a start step
+        """
+        self.device = pick_device(device)
+        self.path = _embedded() if model == "embedded" else Path(model)
+        self.checkpoint: Checkpoint = load_checkpoint(self.path, variant, extra)
+        self.family: Family = self.checkpoint.family
+        if missing := [part for part in self.family.configs if part not in self.checkpoint.parts]:
+            raise InputError(
+                f"{self.path} has no {' and no '.join(missing)} part, which {self.family.name} needs; give files that "
+                "hold what is missing as extra ones."
+            )
+        if self.checkpoint.detection.ambiguous:
+            warnings.warn(
+                f"{self.path.name} may be any of {', '.join(self.checkpoint.detection.candidates)}, and is taken for "
+                f"{self.family.name}; name the variant to choose.",
+                stacklevel=2,
+            )
+        stored = self.checkpoint.sources["unet"].dtype("input_blocks.0.0.weight")
+        self.dtype = pick_dtype(dtype, self.device, stored)
+        self.parts = Residency(self.checkpoint, self.device, self.dtype, keep_loaded)
+        self.initial_noise = None if initial_noise is None else read_initial_noise(initial_noise)
+
+    def animate(self, image: "ImageSource", prompt: str = "", **options: "Unpack[Options]") -> Clip:
+        """The image comes to life."""
+        return self._run("animate", prompt, [image], options)
+
+    def interpolate(
+        self, first: "ImageSource", last: "ImageSource", prompt: str = "", **options: "Unpack[Options]"
+    ) -> Clip:
+        """From one image to the other."""
+        return self._run("interpolate", prompt, [first, last], options)
+
+    def loop(self, image: "ImageSource", prompt: str = "", **options: "Unpack[Options]") -> Clip:
+        """From the image back to it: one frame fewer than asked for, so that the repetition does not stutter."""
+        return self._run("loop", prompt, [image, image], options)
+
+    def generate(self, prompt: str, **options: "Unpack[Options]") -> Clip:
+        """From the prompt alone."""
+        return self._run("generate", prompt, [], options)
+
+    def __call__(
+        self,
+        image: "ImageSource | None" = None,
+        prompt: str = "",
+        *,
+        last: "ImageSource | None" = None,
+        **options: "Unpack[Options]",
+    ) -> Clip:
+        """Without an image generate; with a `last` one interpolate; else animate, or (interpolation models) loop."""
+        if image is None:
+            return self.generate(prompt, **options)
+        if last is not None:
+            return self.interpolate(image, last, prompt, **options)
+        if "animate" not in self.family.modes and "loop" in self.family.modes:
+            return self.loop(image, prompt, **options)
+        return self.animate(image, prompt, **options)
+
+    def release(self) -> None:
+        """Take the model off the device; the next call loads it again."""
+        self.parts.release()
+
+    def _run(self, mode: Mode, prompt: str, sources: "Sequence[ImageSource]", options: Mapping[str, Any]) -> Clip:
+        check_mode(self.family, mode)
+        options = {name: value for name, value in options.items() if value is not None}
+        images = [read_image(source) for source in sources]
+        size = (images[0].shape[2], images[0].shape[1]) if images else None
+        settings = settle(self.family, mode, prompt, options, size, self._multiple)
+        frame = (settings.width, settings.height, settings.fit)
+        original, mask = options.get("original"), options.get("mask")
+        given = Given(
+            images=images,
+            fitted=[fit_image(image, *frame) for image in images],
+            original=None if original is None else read_frames(original, settings.frames, *frame),
+            mask=None if mask is None else read_mask(mask, settings.frames, *frame, self._latent_factor),
+        )
+        stages = Stages(self.device, options.get("on_progress"))
+        try:
+            with torch.inference_mode():
+                frames = self._make(settings, given, stages)
+        finally:
+            if not self.parts.keep:
+                self.parts.release()
+        # Cloned, for a tensor made in inference mode stays one, and may not be worked on.
+        return Clip(frames.clone(), settings.fps, self._about(settings), stages.seconds, stages.peak.highest)
+
+    def _make(self, settings: Settings, given: Given, stages: Stages) -> Tensor:
+        parts, family, frames = self.parts, self.family, settings.frames
+        generator = torch.Generator().manual_seed(settings.seed)
+        with stages("text"):
+            text = encode_texts(parts, [settings.prompt, settings.negative])
+
+        tokens = None
+        if family.image_tokens:
+            with stages("image"):
+                tokens = spread_tokens(encode_image(parts, given.images[0]), frames)
+
+        start_from_image = given.original is None and (given.mask is not None or settings.strength < 1)
+        concat, references, original = None, None, None
+        if family.concat or start_from_image:
+            with stages("encode"):
+                latents, references = encode_given(parts, torch.stack(given.fitted), generator)
+                concat = concat_latents(settings.mode, latents, frames) if family.concat else None
+                original = concat_latents("animate", latents, frames) if start_from_image else None
+        if given.original is not None:
+            with stages("encode"):
+                original = encode_original(parts, given.original)
+
+        conditions = Conditions(text, tokens, concat, settings.fs).to(parts.dtype)
+        with stages("denoise", settings.steps) as report:
+            latents = self._denoise(settings, conditions, generator, original, given.mask, report)
+        with stages("decode", frames) as report:
+            pictures = parts.use("autoencoder", lambda coder: decode_clip(coder, latents, references, report))
+        return pictures[:-1] if settings.mode == "loop" else pictures
+
+    def _denoise(
+        self,
+        settings: Settings,
+        conditions: Conditions,
+        generator: torch.Generator,
+        original: Tensor | None,
+        mask: Tensor | None,
+        report: Callable[[int, int], None],
+    ) -> Tensor:
+        schedule = self.family.schedule()
+        config: Any = self.checkpoint.configs["unet"]
+        factor = self._latent_factor
+        shape = (1, config.out_channels, settings.frames, settings.height // factor, settings.width // factor)
+        x = torch.randn(shape, generator=generator)
+        if self.initial_noise is not None:
+            x = analytic_noise(x, schedule, settings.start_step, *self.initial_noise)
+        elif self.family.analytic_noise and settings.start_step < TIMESTEPS:
+            warnings.warn(
+                f"{self.family.name} is meant to start from analytic noise ({self.family.noise_published}); without "
+                "such a file, given as initial_noise, it starts from plain noise.",
+                stacklevel=2,
+            )
+
+        def sample(unet: nn.Module) -> Tensor:
+            return sample_ddim(
+                guided(run_branches(unet, conditions), settings.guidance),
+                x.to(self.device),
+                schedule,
+                settings.steps,
+                settings.spacing,
+                settings.eta,
+                start=settings.start_step,
+                strength=settings.strength,
+                original=original,
+                mask=mask,
+                generator=generator,
+                on_step=lambda k, total, *_: report(k + 1, total),
+            )
+
+        latents = self.parts.use("unet", sample)
+        if not latents.isfinite().all():
+            raise InputError(f"dtype {self.dtype} is too narrow for this model, which gave NaN; use bf16 or fp32.")
+        return latents
+
+    def _about(self, settings: Settings) -> dict[str, Any]:
+        """What a saved file tells of how it was made."""
+        return {
+            "model": self.path.name,
+            "variant": self.family.name,
+            "device": self.device.type,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            **settings.as_dict(),
+        }
+
+    @property
+    def _latent_factor(self) -> int:
+        """Pixels a latent's pixel stands for, along a side."""
+        config: Any = self.checkpoint.configs["autoencoder"]
+        return config.size_factor
+
+    @property
+    def _multiple(self) -> int:
+        """Pixels that the sides of a frame must be multiples of."""
+        config: Any = self.checkpoint.configs["unet"]
+        return config.size_factor * self._latent_factor

@@ -1,0 +1,188 @@
+"""What one run is asked for: keywords in, every figure checked and filled in from the model's family.
+
+A bad figure is refused here, before anything is loaded; what is merely unwise gets a warning.
+"""
+
+import difflib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from ..checks import check_integer, check_number
+from ..diffusion.guidance import Guidance
+from ..diffusion.schedule import SPACINGS, TIMESTEPS, Spacing
+from ..errors import InputError
+from ..families import FAMILIES, Family, Mode
+from ..media.images import FITS, Fit, check_size
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..media.images import ImageSource
+
+MOST_FRAMES = 256
+DEFAULT_SEED = 123
+
+
+class Options(TypedDict, total=False):
+    """The keywords of every run; what is left out (or None) comes from the model's family."""
+
+    negative: str  # what the video should not show
+    seed: int  # the same seed, the same video
+    steps: int  # of denoising
+    text_scale: float  # how strongly the prompt guides (cfg)
+    image_scale: float | None  # how strongly the image guides, where not as strongly as the prompt
+    eta: float  # 0: deterministic DDIM, 1: as much new noise a step as DDPM
+    spacing: Spacing  # of the timesteps
+    guidance_rescale: float  # 0 to 1: against the overexposure of strong guidance
+    fs: int  # motion: a frame stride or frames per second, as the family means it
+    frames: int  # the models were trained at 16
+    width: int
+    height: int
+    fit: Fit  # of the image into width x height
+    fps: float  # of the file, not of the motion
+    start_step: int  # below 1000: leave out the noisiest timesteps (conditional image leakage)
+    strength: float  # below 1: begin from `original`, or the still image, noised to this share of the steps
+    original: "Sequence[ImageSource] | Tensor"  # frames that strength and mask refer to
+    mask: "ImageSource | Sequence[float]"  # 1 keeps `original`, 0 makes new: [T], [H,W] or [T,H,W], or an image file
+    on_progress: Progress  # called with (stage, done, total)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run's figures, complete. They travel inside the saved file."""
+
+    mode: Mode
+    prompt: str
+    negative: str
+    seed: int
+    steps: int
+    text_scale: float
+    image_scale: float | None
+    eta: float
+    spacing: Spacing
+    guidance_rescale: float
+    fs: int | None
+    frames: int
+    width: int
+    height: int
+    fit: Fit
+    fps: float
+    start_step: int
+    strength: float
+
+    @property
+    def guidance(self) -> Guidance:
+        return Guidance(self.text_scale, self.image_scale, self.guidance_rescale)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def settle(
+    family: Family, mode: Mode, prompt: str, given: Mapping[str, Any], image_size: tuple[int, int] | None, multiple: int
+) -> Settings:
+    """The given figures (Options) over the family's, whose frame turns upright for an upright image (w, h)."""
+    if unknown := set(given) - set(Options.__annotations__):
+        name = min(unknown)
+        close = difflib.get_close_matches(name, Options.__annotations__, n=1, cutoff=0.4)
+        raise InputError(f"there is no option {name!r}{f'; {close[0]} is nearest' if close else ''}.")
+    check_mode(family, mode)
+    for name, text in (("prompt", prompt), ("negative", given.get("negative", ""))):
+        if not isinstance(text, str):
+            raise InputError(f"{name} is a {type(text).__name__}; give a text, perhaps an empty one.")
+    if "original" not in given and mode != "animate" and ("mask" in given or given.get("strength", 1) != 1):
+        raise InputError(f"original is missing; to {mode} with a mask or a strength below 1, give frames to work on.")
+    width, height = _size(family, given, image_size, multiple)
+    return Settings(
+        mode=mode,
+        prompt=prompt,
+        negative=given.get("negative", ""),
+        seed=check_integer("seed", given.get("seed", DEFAULT_SEED), 0, 2**64 - 1),
+        steps=check_integer("steps", given.get("steps", family.steps), 1, TIMESTEPS),
+        text_scale=check_number("cfg (text scale)", given.get("text_scale", family.cfg), 0, 100),
+        image_scale=_image_scale(mode, given),
+        eta=check_number("eta", given.get("eta", family.eta), 0, 1),
+        spacing=_choice("spacing", given.get("spacing", family.spacing), SPACINGS),
+        guidance_rescale=check_number("guidance rescale", given.get("guidance_rescale", family.guidance_rescale), 0, 1),
+        fs=_fs(family, given),
+        frames=_frames(family, mode, given),
+        width=width,
+        height=height,
+        fit=_choice("fit", given.get("fit", "crop"), FITS),
+        fps=check_number("fps", given.get("fps", family.save_fps), 0.1, 240),
+        start_step=check_integer("start step", given.get("start_step", family.start_step), 1, TIMESTEPS),
+        strength=check_number("strength", given.get("strength", 1.0), 0, 1),
+    )
+
+
+def check_mode(family: Family, mode: Mode) -> None:
+    if mode in family.modes:
+        return
+    able = [name for name, other in FAMILIES.items() if mode in other.modes]
+    raise InputError(
+        f"{family.name} cannot {mode}, it was trained to {' and '.join(family.modes)}; the variants that can are "
+        f"{', '.join(able)} (if the file is one of these, name its variant)."
+    )
+
+
+def _size(
+    family: Family, given: Mapping[str, Any], image_size: tuple[int, int] | None, multiple: int
+) -> tuple[int, int]:
+    if ("width" in given) != ("height" in given):
+        missing, there = ("height", "width") if "width" in given else ("width", "height")
+        raise InputError(f"{there} is {given[there]!r} and {missing} is missing; give both, or neither.")
+    if "width" in given:
+        width, height = given["width"], given["height"]
+    else:
+        width, height = family.width, family.height
+        if image_size is not None and (image_size[0] - image_size[1]) * (width - height) < 0:
+            width, height = height, width
+    check_size(width, height, multiple)
+    return width, height
+
+
+def _image_scale(mode: Mode, given: Mapping[str, Any]) -> float | None:
+    if "image_scale" not in given:
+        return None
+    if mode == "generate":
+        raise InputError(f"cfg-image (image scale) is {given['image_scale']!r}, but without an image none can guide.")
+    return check_number("cfg-image (image scale)", given["image_scale"], 0, 100)
+
+
+def _fs(family: Family, given: Mapping[str, Any]) -> int | None:
+    if family.fs_range is None:
+        if "fs" in given:
+            raise InputError(f"fs is {given['fs']!r}, but {family.name} is not conditioned on it; leave it out.")
+        return None
+    fs = check_integer("fs", given.get("fs", family.fs_default), 0, 1000)
+    low, high = family.fs_range
+    if not low <= fs <= high:
+        _warn(
+            f"fs {fs} is outside the {low} to {high} ({family.fs_meaning}) that {family.name} was made for; "
+            f"{'larger' if family.fs_larger_moves_more else 'smaller'} values move more."
+        )
+    return fs
+
+
+def _frames(family: Family, mode: Mode, given: Mapping[str, Any]) -> int:
+    fewest = {"interpolate": 2, "loop": 3}.get(mode, 1)  # a loop gives its last frame away
+    frames = check_integer("frames", given.get("frames", family.frames), fewest, MOST_FRAMES)
+    if frames != family.frames:
+        _warn(
+            f"{frames} frames are asked for, but {family.name} was trained at {family.frames} only: it does better at "
+            f"{family.frames}, with frames left out afterwards."
+        )
+    return frames
+
+
+def _choice(name: str, value: Any, accepted: tuple[Any, ...]) -> Any:
+    if value not in accepted:
+        raise InputError(f"{name} is {value!r}; give {' or '.join(map(repr, accepted))}.")
+    return value
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
