@@ -3,9 +3,17 @@
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .blocks import Block, Signals
 from .layout import repeat_rows, to_frames, to_volume
+
+
+class TimeConv(nn.Conv3d):
+    """A convolution along time, b c t 1 p, done in two dimensions: CPUs are two to four times as fast with those."""
+
+    def forward(self, line: Tensor) -> Tensor:
+        return F.conv2d(line.squeeze(3), self.weight.squeeze(-1), self.bias, padding=self.padding[:2]).unsqueeze(3)
 
 
 class TemporalConv(nn.Module):
@@ -13,10 +21,11 @@ class TemporalConv(nn.Module):
 
     def __init__(self, channels: int, groups: int, dropout: float, make: dict[str, Any], operations: Any) -> None:
         super().__init__()
+        conv3d = TimeConv if operations is nn else operations.Conv3d
 
         def step(*between: nn.Module) -> nn.Sequential:
             norm = operations.GroupNorm(groups, channels, eps=1e-5, **make)
-            conv = operations.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), **make)
+            conv = conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), **make)
             return nn.Sequential(norm, nn.SiLU(), *between, conv)
 
         self.conv1 = step()
@@ -25,8 +34,8 @@ class TemporalConv(nn.Module):
         self.conv4 = step(nn.Dropout(dropout))
 
     def forward(self, h: Tensor, frames: int) -> Tensor:
-        # Pixels in one axis: the same convolution, and PyTorch picks its fast CPU kernel by the size of the leading axes.
-        line = to_volume(h.flatten(2).unflatten(2, (-1, 1)), frames)  # b c t (h w) 1
+        # All pixels in the last axis, the one along which kernels work in blocks.
+        line = to_volume(h.flatten(2).unflatten(2, (1, -1)), frames)  # b c t 1 (h w)
         line = line + self.conv4(self.conv3(self.conv2(self.conv1(line))))
         return to_frames(line).reshape(h.shape)
 

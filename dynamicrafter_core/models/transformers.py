@@ -251,7 +251,8 @@ class TemporalTransformer(Block):
         volume = h.unflatten(0, (-1, signals.frames)).transpose(1, 2)
         tokens = self.norm(volume).flatten(3).permute(0, 3, 2, 1)  # b (h w) t c
         clips = tokens.shape[0]
-        tokens = self.project(self.proj_in, tokens.flatten(0, 1))  # (b h w) t c
+        # Contiguous, or a linear layer takes a copy of its weights for every pixel (PyTorch 2.11).
+        tokens = self.project(self.proj_in, tokens.flatten(0, 1).contiguous())  # (b h w) t c
         for block in self.transformer_blocks:
             tokens = block(tokens, signals)
         out = self.project(self.proj_out, tokens).unflatten(0, (clips, -1))  # b (h w) t c
