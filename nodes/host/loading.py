@@ -10,6 +10,7 @@ import comfy.sd
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...dynamicrafter_core.checkpoints.checkpoint import Checkpoint, load_checkpoint
@@ -17,8 +18,10 @@ from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.families import Family
 from .encoders import load_encoders
 from .model import FamilyConfig, FamilyModel
+from .preview import show_clip
 
 PROJECTOR = "dynamicrafter_projector"
+PREVIEW = "dynamicrafter_preview"
 
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -72,6 +75,7 @@ def patch_model(checkpoint: Checkpoint, options: dict[str, Any], disable_dynamic
     model.load_model_weights(state, "", assign=patcher.is_dynamic())
     if projector is not None:
         patcher.set_attachments(PROJECTOR, projector)
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PREVIEW, show_clip)
     return patcher
 
 

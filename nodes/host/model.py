@@ -15,6 +15,7 @@ from ...dynamicrafter_core.families import Family
 from ...dynamicrafter_core.models.projector import Projector
 from . import conditions
 from .conditions import CONCAT, FRAMES, FS, IMAGE
+from .preview import ClipFormat
 from .schedule import model_sampling
 from .unet import BRANCHES, HostUNet
 
@@ -32,6 +33,7 @@ class FamilyConfig(comfy.supported_models.SD20):
     Text encoder, autoencoder and latents are Stable Diffusion 2's, and so are the names under which they are saved.
     """
 
+    latent_format = ClipFormat
     unet_extra_config: dict[str, Any] = {}
     memory_usage_factor = 1.15  # measured: see test_memory_required_is_honest
     supported_inference_dtypes = [torch.float16, torch.bfloat16, torch.float32]

@@ -1,6 +1,7 @@
 """A real ComfyUI server on loopback, with the pack linked in and small models under the names the workflows ask for."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,3 +37,13 @@ def prompt() -> Callable[[str], dict[str, Any]]:
         return standins.shorten(json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8")), steps)
 
     return read
+
+
+@pytest.fixture(scope="module")
+def tab(server: comfyui.ComfyUI) -> Iterator[browser.Tab]:
+    found = browser.find_browser()
+    if found is None:
+        missing = "there is no Chromium or Chrome here: install one, or set CHROMIUM to its program"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    with browser.open_tab(server, found) as opened:
+        yield opened

@@ -1,28 +1,15 @@
 """What a person sees: the page opens every workflow, no node is red, Run ends well and the video plays."""
 
 import json
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import browser
-import comfyui
 import examples
 import hosts
 import pytest
 from standins import HEIGHT, WIDTH
 
 BLUEPRINTS = sorted(path.stem for path in (hosts.ROOT / "subgraphs").glob("*.json"))
-
-
-@pytest.fixture(scope="module")
-def tab(server: comfyui.ComfyUI) -> Iterator[browser.Tab]:
-    found = browser.find_browser()
-    if found is None:
-        missing = "there is no Chromium or Chrome here: install one, or set CHROMIUM to its program"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    with browser.open_tab(server, found) as opened:
-        yield opened
 
 
 def read(folder: str, name: str) -> dict[str, Any]:

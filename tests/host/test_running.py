@@ -109,19 +109,81 @@ def test_the_same_seed_gives_the_same_frames_on_a_fresh_server(execute, graph, n
     assert not torch.equal(execute(graph(seed=6)).frames, first.frames)
 
 
-def test_progress_and_previews_go_to_the_hosts_own_hook(execute, graph, monkeypatch) -> None:
+@pytest.fixture
+def told(monkeypatch):
+    """What the host's own hook hears of a run with previews on."""
     import comfy.utils
     import latent_preview
     from comfy.cli_args import LatentPreviewMethod, args
 
     monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.Latent2RGB)
     monkeypatch.setattr(latent_preview, "default_preview_method", LatentPreviewMethod.Latent2RGB)
-    told = []
-    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda *given, **kwargs: told.append(given))
+    heard = []
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda *given, **kwargs: heard.append(given))
+    return heard
+
+
+def test_progress_and_previews_go_to_the_hosts_own_hook(execute, graph, told) -> None:
     assert execute(graph(seed=7, steps=3)).success
     steps = [given for given in told if given[1] == 3]
-    assert [given[0] for given in steps] == [1, 2, 3]
+    assert [given[0] for given in steps] == [1, 1, 2, 2, 3, 3]  # the host's still, and the clip
     assert all(given[2][1].size == (8, 8) for given in steps)
+
+
+def as_sent(server, preview):
+    """The picture that reaches the page, through the server's own encoding."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    sent = []
+
+    async def keep(event, data, sid=None):
+        sent.append(data)
+
+    async def send():
+        server.send_bytes, kept = keep, server.send_bytes
+        await server.send_image_with_metadata(preview, {"node_id": "1"})
+        await server.send_image(preview)
+        server.send_bytes = kept
+
+    server.loop.run_until_complete(send())
+    length = int.from_bytes(sent[0][:4], "big")
+    assert b"image/png" in sent[0][: length + 4] and sent[1][:4] == b"\0\0\0\2"
+    assert bytes(sent[0][4 + length :]) == sent[1][4:]
+    return Image.open(BytesIO(sent[1][4:]))
+
+
+@pytest.mark.parametrize("node", ["DynamiCrafterSampler", "KSampler"])
+def test_preview_plays_every_frame_with_any_sampler(node, load, scene, sample, told, server) -> None:
+    sample(scene(load(), frames=5), node, steps=2)
+    clips = [given[2] for given in told if given[2][0] == "PNG"]
+    assert len(clips) == 2
+    for clip in clips:
+        picture = as_sent(server, clip)
+        frames = set()
+        for index in range(picture.n_frames):
+            picture.seek(index)
+            frames.add(picture.convert("RGB").tobytes())
+        assert picture.is_animated and picture.info["loop"] == 0 and len(frames) == 5
+
+
+def test_preview_goes_on_where_the_last_one_was(ours, monkeypatch) -> None:
+    preview = ours("nodes.host.preview")
+    rows = torch.arange(6)
+    for seconds, expected in ((10.0, [2, 3, 4, 5, 0, 1]), (10.2, [3, 4, 5, 0, 1, 2])):
+        monkeypatch.setattr(preview.time, "monotonic", lambda now=seconds: now)
+        assert preview.from_the_frame_on(rows).tolist() == expected
+    monkeypatch.setattr(preview.time, "monotonic", lambda: 0.0)
+    assert preview.from_the_frame_on(torch.arange(100)).tolist() == list(range(0, 100, 2))
+
+
+def test_previews_that_are_off_or_another_packs_stay_so(load, scene, sample, told, monkeypatch) -> None:
+    import latent_preview
+
+    monkeypatch.setattr(latent_preview, "get_previewer", lambda *given: None)
+    sample(scene(load()), "KSampler", steps=2)
+    assert told and all(given[2] is None for given in told)
 
 
 def test_cancel_stops_within_a_step(execute, graph, monkeypatch) -> None:
