@@ -15,6 +15,7 @@ from ..models.autoencoder import LATENT_SCALE
 from ..models.encoders import tokenize
 from ..models.layout import to_frames, to_volume
 from ..models.preprocess import preprocess_for_clip
+from ..pipeline.conditions import spread_tokens
 from .clips import Clips
 from .model import Model
 from .recipe import Stage
@@ -74,7 +75,7 @@ def condition(model: Model, latents: Latents, stage: Stage, rows: list[tuple[Wor
     captions = ["" if gone else said for gone, said in zip(no_text.tolist(), clips.captions, strict=True)]
     text = encode_text(model, captions)
     picture = torch.where(no_image.to(device)[:, None, None, None], 0.0, picture)
-    image = encode_image(model, picture) if "projector" in model.parts else None
+    image = encode_image(model, picture, frames) if "projector" in model.parts else None
 
     concat = None
     if model.part("unet").config.in_channels > z.shape[1]:
@@ -102,11 +103,12 @@ def encode_text(model: Model, captions: list[str]) -> Tensor:
     return tower(tokens)[places]
 
 
-def encode_image(model: Model, pictures: Tensor) -> Tensor:
-    """Context tokens [B,T,N,D] of pictures in -1..1."""
+def encode_image(model: Model, pictures: Tensor, frames: int = 0) -> Tensor:
+    """Context tokens [B,T,N,D] of pictures in -1..1, for clips of so many frames (0: of the projector's own length)."""
     tower: Any = model.part("vision")
     seen = preprocess_for_clip(pictures.float(), tower.config.image_size)
-    return model.part("projector")(tower(seen.to(next(tower.parameters()).dtype)))
+    tokens = model.part("projector")(tower(seen.to(next(tower.parameters()).dtype)))
+    return spread_tokens(tokens, frames) if frames else tokens
 
 
 @lru_cache(maxsize=100_000)

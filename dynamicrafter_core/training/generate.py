@@ -65,8 +65,8 @@ def generate(
         concat[:, :, -1] = picture_latents(model, last)
     if not dials.vdg:
         concat.zero_()
-    grey = encode_image(model, torch.zeros_like(pictures))
-    seen = encode_image(model, pictures) if dials.context else grey
+    grey = encode_image(model, torch.zeros_like(pictures), frames)
+    seen = encode_image(model, pictures, frames) if dials.context else grey
     said, unsaid = encode_text(model, list(captions)), encode_text(model, [""] * len(captions))
     tokens = {"cond": (said, seen), "uncond": (unsaid, grey), "image_only": (unsaid, seen)}
     base = Conditioned(latents, concat, said, seen, fs.to(pictures.device))

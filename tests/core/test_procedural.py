@@ -47,6 +47,14 @@ def test_a_camera_pan_to_the_left_slides_the_picture_to_the_right() -> None:
     assert (first[:, :, :-shift] - last[:, :, shift:]).abs().mean() < (first - last).abs().mean() / 2
 
 
+def test_a_window_shows_the_middle_of_the_scene_at_its_speed() -> None:
+    given = {"motions": ["pan_left", "zoom_in", "darken"], "fs": [8, 8, 8]}
+    whole = ProceduralClips(32, 32, 4)("train", range(3), **given)
+    window = ProceduralClips(16, 16, 4, window_of=32)("train", range(3), **given)
+    assert torch.allclose(window.pixels, whole.pixels[..., 8:24, 8:24], atol=1e-5)
+    assert torch.allclose(window.front, whole.front[..., 8:24, 8:24], atol=1e-5)
+
+
 def test_twice_the_fs_moves_half_as_far() -> None:
     slow, fast = SOURCE("train", [0, 0], fs=[16, 8]).extents
     assert fast == pytest.approx(2 * slow)

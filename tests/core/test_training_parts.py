@@ -12,7 +12,7 @@ from dynamicrafter_core.models.attention import attend
 from dynamicrafter_core.training import conditions
 from dynamicrafter_core.training.checkpointing import checkpoint_stages
 from dynamicrafter_core.training.clips import ProceduralClips
-from dynamicrafter_core.training.conditions import condition, encode_clips
+from dynamicrafter_core.training.conditions import condition, encode_clips, encode_image
 from dynamicrafter_core.training.model import Model, attend_in_rows, make_model, normalise_latents
 from dynamicrafter_core.training.objectives import diffusion_loss, draw_timesteps
 from dynamicrafter_core.training.optimiser import Optimiser, learning_rate
@@ -44,7 +44,7 @@ def many(model: Model) -> Any:
 def test_texts_are_dropped_with_2p_and_images_with_p(model: Model, many: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
     monkeypatch.setattr(conditions, "encode_text", lambda model, captions: seen.setdefault("captions", captions))
-    monkeypatch.setattr(conditions, "encode_image", lambda model, pictures: seen.setdefault("pictures", pictures))
+    monkeypatch.setattr(conditions, "encode_image", lambda model, pictures, _: seen.setdefault("pictures", pictures))
     given = condition(model, many, stage(dropout=0.1), rows(400))
     no_text = torch.tensor([caption == "" for caption in seen["captions"]])
     no_image = (seen["pictures"] == 0).flatten(1).all(1)
@@ -78,6 +78,17 @@ def test_the_first_stages_see_single_frames_without_vdg(model: Model, many: Any)
     given = condition(model, many, stage(frames=1, vdg=False), rows(400))
     assert given.z.shape[2] == 1 and given.image.shape[1] == 1
     assert not given.concat.any()
+
+
+def test_clips_may_be_shorter_than_the_projector_was_made_for(model: Model, many: Any) -> None:
+    projector = model.part("projector").config.frames
+    pictures = many.clips.pixels[:2, :, 0]
+    every = encode_image(model, pictures)
+    assert every.shape[1] == projector
+    half = encode_image(model, pictures, projector // 2)
+    assert half.shape[1] == projector // 2
+    assert torch.equal(half[:, 0], every[:, 0])
+    assert torch.equal(half[:, -1], every[:, -1])
 
 
 def test_timesteps_are_biased_to_high_noise() -> None:

@@ -6,6 +6,7 @@ from golden import assert_golden, fill, golden, golden_input
 
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.models.layout import to_volume
+from dynamicrafter_core.models.resblock import TimeConv
 from dynamicrafter_core.models.unet import VideoUNet
 from dynamicrafter_core.models.unet_config import UNetConfig
 
@@ -158,6 +159,13 @@ def test_the_beginning_runs_once_for_all_branches():
     unet.input_blocks[1][0].register_forward_hook(lambda module, args, out: rows.append(out.shape[0]))
     unet(x, t, golden_input("texts", [3, 7, THIN.context_dim]), None, fs)
     assert rows == [5]
+
+
+def test_convolution_over_time_in_two_dimensions_is_the_one_in_three():
+    torch.manual_seed(0)
+    conv = TimeConv(6, 6, (3, 1, 1), padding=(1, 0, 0), dtype=torch.float64)
+    line = torch.randn(2, 6, 5, 1, 7, dtype=torch.float64)
+    assert torch.allclose(conv(line), torch.nn.Conv3d.forward(conv, line), rtol=0, atol=1e-12)
 
 
 def test_a_causal_model_does_not_look_ahead():
