@@ -19,11 +19,27 @@ class DynamiCrafterImageContext(io.ComfyNode):
             "projector turns that into tokens beside the text. The negative gets the tokens of no image (mid-grey).",
             search_aliases=["clip vision", "image prompt", "dynamicrafter image"],
             inputs=[
-                io.Model.Input("model", tooltip="From Load DynamiCrafter; its image projector is used."),
-                io.ClipVision.Input("clip_vision", tooltip="CLIP ViT-H: from Load DynamiCrafter or Load CLIP Vision."),
-                io.Image.Input("image", tooltip="The image to animate. A batch of images makes one clip of each."),
-                io.Conditioning.Input("positive", tooltip="What shall happen, from CLIP Text Encode."),
-                io.Conditioning.Input("negative", tooltip="What shall not, or an empty prompt, from CLIP Text Encode."),
+                io.Model.Input(
+                    "model", display_name="model", tooltip="From Load DynamiCrafter; its image projector is used."
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    display_name="clip vision",
+                    tooltip="CLIP ViT-H: from Load DynamiCrafter or Load CLIP Vision.",
+                ),
+                io.Image.Input(
+                    "image",
+                    display_name="image",
+                    tooltip="The image to animate. A batch of images makes one clip of each.",
+                ),
+                io.Conditioning.Input(
+                    "positive", display_name="positive", tooltip="What shall happen, from CLIP Text Encode."
+                ),
+                io.Conditioning.Input(
+                    "negative",
+                    display_name="negative",
+                    tooltip="What shall not, or an empty prompt, from CLIP Text Encode.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output("out_positive", display_name="positive", tooltip="Text and image."),
@@ -47,20 +63,24 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
             "empty latent of the video. Animate one image, lead from one image to another, or make a loop.",
             search_aliases=["image to video", "interpolate", "loop", "keyframes", "dynamicrafter latent"],
             inputs=[
-                io.Conditioning.Input("positive", tooltip="From DynamiCrafter Image Context."),
-                io.Conditioning.Input("negative", tooltip="From DynamiCrafter Image Context."),
-                io.Vae.Input("vae", tooltip="From Load DynamiCrafter, or Stable Diffusion's."),
-                io.Image.Input("image", tooltip="The first image. A batch of images makes one clip of each."),
+                io.Conditioning.Input("positive", display_name="positive", tooltip="From DynamiCrafter Image Context."),
+                io.Conditioning.Input("negative", display_name="negative", tooltip="From DynamiCrafter Image Context."),
+                io.Vae.Input("vae", display_name="vae", tooltip="From Load DynamiCrafter, or Stable Diffusion's."),
+                io.Image.Input(
+                    "image", display_name="image", tooltip="The first image. A batch of images makes one clip of each."
+                ),
                 io.Combo.Input(
                     "mode",
+                    display_name="mode",
                     options=list(guidance.MODES),
                     default="animate",
-                    tooltip="animate: the image guides every frame. interpolate: the image is the first frame, end_image "
-                    "the last. loop: the image is both, and the last frame is dropped when decoded. The last two want "
+                    tooltip="animate: the image guides every frame. interpolate: the image is the first frame, the end "
+                    "image the last. loop: the image is both, and the last frame is dropped when decoded. The last two want "
                     "an interpolation model.",
                 ),
                 io.Int.Input(
                     "width",
+                    display_name="width",
                     default=0,
                     min=0,
                     max=4096,
@@ -70,6 +90,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "height",
+                    display_name="height",
                     default=0,
                     min=0,
                     max=4096,
@@ -78,6 +99,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "frames",
+                    display_name="frames",
                     default=16,
                     min=1,
                     max=1024,
@@ -85,6 +107,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "fs",
+                    display_name="motion (fs)",
                     default=0,
                     min=0,
                     max=100,
@@ -94,6 +117,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "fit",
+                    display_name="image fit",
                     options=list(guidance.FITS),
                     default="crop",
                     tooltip="How an image of another shape becomes the video's: crop its sides, pad it with grey, or "
@@ -101,16 +125,19 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                 ),
                 io.Image.Input(
                     "end_image",
+                    display_name="end image",
                     optional=True,
                     tooltip="The last image, for mode interpolate: one for all clips, or one for each.",
                 ),
                 io.Image.Input(
                     "keyframes",
+                    display_name="keyframes",
                     optional=True,
-                    tooltip="More images at chosen frames, for interpolation models: one for each of keyframe_positions.",
+                    tooltip="More images at chosen frames, for interpolation models: one for each of the keyframe positions.",
                 ),
                 io.String.Input(
                     "keyframe_positions",
+                    display_name="keyframe positions",
                     default="",
                     optional=True,
                     tooltip="The frames the keyframes stand at, counted from 0, such as 5, 10. Negative ones count from "

@@ -19,16 +19,21 @@ class DynamiCrafterDecode(io.ComfyNode):
             "and the last image. ComfyUI's own VAE Decode works too, without these two.",
             search_aliases=["vae decode video", "tooncrafter decode"],
             inputs=[
-                io.Vae.Input("vae", tooltip="The one that encoded the images: from Load DynamiCrafter or Load VAE."),
-                io.Latent.Input("latent", tooltip="From a sampler."),
+                io.Vae.Input(
+                    "vae",
+                    display_name="vae",
+                    tooltip="The one that encoded the images: from Load DynamiCrafter or Load VAE.",
+                ),
+                io.Latent.Input("latent", display_name="latent", tooltip="From a sampler."),
                 io.Image.Input(
                     "references",
+                    display_name="reference images",
                     optional=True,
                     tooltip="For ToonCrafter: the first and the last image. Not needed when the latent comes from "
                     "DynamiCrafter Visual Guidance, which sends them along.",
                 ),
             ],
-            outputs=[io.Image.Output("IMAGE", tooltip="The frames, for Create Video.")],
+            outputs=[io.Image.Output("IMAGE", display_name="IMAGE", tooltip="The frames, for Create Video.")],
         )
 
     @classmethod

@@ -45,10 +45,14 @@ class DynamiCrafterLoad(io.ComfyNode):
                 io.Combo.Input("weight_dtype", display_name="weight dtype", **WEIGHT_DTYPE),
             ],
             outputs=[
-                io.Model.Output("MODEL", tooltip="The video UNet, with the image projector."),
-                io.Clip.Output("CLIP", tooltip="The text encoder, for 'CLIP Text Encode'."),
-                io.ClipVision.Output("CLIP_VISION", tooltip="The image encoder, for 'DynamiCrafter Image Context'."),
-                io.Vae.Output("VAE", tooltip="Frames to latents and back."),
+                io.Model.Output("MODEL", display_name="MODEL", tooltip="The video UNet, with the image projector."),
+                io.Clip.Output("CLIP", display_name="CLIP", tooltip="The text encoder, for 'CLIP Text Encode'."),
+                io.ClipVision.Output(
+                    "CLIP_VISION",
+                    display_name="CLIP_VISION",
+                    tooltip="The image encoder, for 'DynamiCrafter Image Context'.",
+                ),
+                io.Vae.Output("VAE", display_name="VAE", tooltip="Frames to latents and back."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -95,7 +99,13 @@ class DynamiCrafterLoadParts(io.ComfyNode):
                 io.Combo.Input("variant", display_name="variant", **VARIANT),
                 io.Combo.Input("weight_dtype", display_name="weight dtype", **WEIGHT_DTYPE),
             ],
-            outputs=[io.Model.Output("MODEL", tooltip="The video UNet, with the image projector where there is one.")],
+            outputs=[
+                io.Model.Output(
+                    "MODEL",
+                    display_name="MODEL",
+                    tooltip="The video UNet, with the image projector where there is one.",
+                )
+            ],
             hidden=[io.Hidden.unique_id],
         )
 

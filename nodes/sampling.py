@@ -20,7 +20,7 @@ CFG_IMAGE = {
     "min": 0.0,
     "max": 30.0,
     "step": 0.1,
-    "tooltip": "How strictly it follows the image. The same value as cfg_text is the usual single guidance, which needs one "
+    "tooltip": "How strictly it follows the image. The same value as text guidance is the usual single guidance, which needs one "
     "pass less; higher keeps closer to the image and moves less.",
 }
 RESCALE = {
@@ -65,29 +65,37 @@ class DynamiCrafterSampler(io.ComfyNode):
             "branch this needs (the image without the text) it makes itself.",
             search_aliases=["dual cfg", "ddim", "dynamicrafter ksampler", "multi condition guidance"],
             inputs=[
-                io.Model.Input("model", tooltip="From Load DynamiCrafter, with or without LoRAs."),
-                io.Conditioning.Input("positive", tooltip="Text, image and detail of what shall be."),
-                io.Conditioning.Input("negative", tooltip="Text of what shall not be."),
+                io.Model.Input(
+                    "model", display_name="model", tooltip="From Load DynamiCrafter, with or without LoRAs."
+                ),
+                io.Conditioning.Input(
+                    "positive", display_name="positive", tooltip="Text, image and detail of what shall be."
+                ),
+                io.Conditioning.Input("negative", display_name="negative", tooltip="Text of what shall not be."),
                 io.Latent.Input(
-                    "latent", tooltip="From DynamiCrafter Visual Guidance, or Empty Latent Image for text alone."
+                    "latent",
+                    display_name="latent",
+                    tooltip="From DynamiCrafter Visual Guidance, or Empty Latent Image for text alone.",
                 ),
                 io.Int.Input(
                     "seed",
+                    display_name="seed",
                     default=0,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
                     tooltip="The same seed gives the same frames.",
                 ),
-                io.Int.Input("steps", **STEPS),
+                io.Int.Input("steps", display_name="steps", **STEPS),
                 io.Float.Input("cfg_text", display_name="text guidance", **CFG_TEXT),
                 io.Float.Input("cfg_image", display_name="image guidance", **CFG_IMAGE),
-                io.Float.Input("eta", **ETA),
-                io.Combo.Input("spacing", **SPACING),
+                io.Float.Input("eta", display_name="fresh noise (eta)", **ETA),
+                io.Combo.Input("spacing", display_name="timestep spacing", **SPACING),
                 io.Float.Input("guidance_rescale", display_name="guidance rescale", **RESCALE),
-                io.Float.Input("denoise", **DENOISE),
+                io.Float.Input("denoise", display_name="denoise", **DENOISE),
                 io.Mask.Input(
                     "mask",
+                    display_name="mask",
                     optional=True,
                     tooltip="White is made anew, black keeps the latent: one mask for all frames, or one for each.",
                 ),
@@ -129,14 +137,16 @@ class DynamiCrafterGuider(io.ComfyNode):
             description="Guidance by text and by image, for Sampler Custom Advanced and any sampler of ComfyUI.",
             search_aliases=["dual cfg guider", "image guidance"],
             inputs=[
-                io.Model.Input("model", tooltip="From Load DynamiCrafter."),
-                io.Conditioning.Input("positive", tooltip="Text, image and detail of what shall be."),
-                io.Conditioning.Input("negative", tooltip="Text of what shall not be."),
+                io.Model.Input("model", display_name="model", tooltip="From Load DynamiCrafter."),
+                io.Conditioning.Input(
+                    "positive", display_name="positive", tooltip="Text, image and detail of what shall be."
+                ),
+                io.Conditioning.Input("negative", display_name="negative", tooltip="Text of what shall not be."),
                 io.Float.Input("cfg_text", display_name="text guidance", **CFG_TEXT),
                 io.Float.Input("cfg_image", display_name="image guidance", **CFG_IMAGE),
                 io.Float.Input("guidance_rescale", display_name="guidance rescale", **RESCALE),
             ],
-            outputs=[io.Guider.Output("GUIDER", tooltip="For Sampler Custom Advanced.")],
+            outputs=[io.Guider.Output("GUIDER", display_name="GUIDER", tooltip="For Sampler Custom Advanced.")],
         )
 
     @classmethod
@@ -155,8 +165,8 @@ class DynamiCrafterDDIM(io.ComfyNode):
             category="DynamiCrafter/sampling",
             description="The DDIM the models were published with, to the last step, for Sampler Custom Advanced.",
             search_aliases=["ddim sampler", "eta"],
-            inputs=[io.Float.Input("eta", **ETA)],
-            outputs=[io.Sampler.Output("SAMPLER", tooltip="For Sampler Custom Advanced.")],
+            inputs=[io.Float.Input("eta", display_name="fresh noise (eta)", **ETA)],
+            outputs=[io.Sampler.Output("SAMPLER", display_name="SAMPLER", tooltip="For Sampler Custom Advanced.")],
         )
 
     @classmethod
@@ -174,12 +184,16 @@ class DynamiCrafterSchedule(io.ComfyNode):
             description="The timesteps of the published models as sigmas, for Sampler Custom Advanced.",
             search_aliases=["sigmas", "uniform trailing", "timesteps"],
             inputs=[
-                io.Model.Input("model", tooltip="From Load DynamiCrafter: its noise schedule gives the sigmas."),
-                io.Int.Input("steps", **STEPS),
-                io.Combo.Input("spacing", **SPACING),
-                io.Float.Input("denoise", **DENOISE),
+                io.Model.Input(
+                    "model",
+                    display_name="model",
+                    tooltip="From Load DynamiCrafter: its noise schedule gives the sigmas.",
+                ),
+                io.Int.Input("steps", display_name="steps", **STEPS),
+                io.Combo.Input("spacing", display_name="timestep spacing", **SPACING),
+                io.Float.Input("denoise", display_name="denoise", **DENOISE),
             ],
-            outputs=[io.Sigmas.Output("SIGMAS", tooltip="For Sampler Custom Advanced.")],
+            outputs=[io.Sigmas.Output("SIGMAS", display_name="SIGMAS", tooltip="For Sampler Custom Advanced.")],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -86,3 +86,15 @@ def test_page_shows_the_help_of_a_node_with_its_picture(tab: browser.Tab) -> Non
             (image) => image.src.endsWith("/docs/DynamiCrafterVisualGuidance.png") && image.naturalWidth > 100)""",
         timeout=30_000,
     )
+
+
+@pytest.mark.parametrize("name", ["animate_image", "interpolate_two_images"])
+def test_page_shows_names_in_words(name: str, tab: browser.Tab) -> None:
+    tab.load(read("workflows", name))
+    shown = tab.page.evaluate(
+        """() => window.app.graph.nodes.filter((node) => node.type.startsWith("DynamiCrafter"))
+            .flatMap((node) => [...node.inputs, ...(node.widgets ?? [])])
+            .map((one) => one.label ?? one.localized_name ?? one.name)"""
+    )
+    assert {"image fit", "motion (fs)", "end image", "fresh noise (eta)", "timestep spacing"} <= set(shown)
+    assert [one for one in shown if "_" in one and one != "control_after_generate"] == []

@@ -60,9 +60,11 @@ def test_host_serves_the_page_and_its_picture(node: str, server: comfyui.ComfyUI
 
 @pytest.mark.parametrize("node", NODES)
 def test_page_explains_every_input(node: str, object_info: dict[str, Any]) -> None:
+    """By the name it has on the page."""
     text = (DOCS / f"{node}.md").read_text(encoding="utf-8")
-    inputs = [key for group in ("required", "optional") for key in object_info[node]["input"].get(group, ())]
-    assert [key for key in inputs if f"**{key}**" not in text] == []
+    groups = [object_info[node]["input"].get(group, {}) for group in ("required", "optional")]
+    shown = [options["display_name"] for group in groups for _, options in group.values()]
+    assert [name for name in shown if f"**{name}**" not in text] == []
 
 
 def test_registry_archive_leaves_out_only_folders_of_the_root() -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,19 @@ def test_every_node_and_input_explains_itself(pack) -> None:
         assert schema.category.startswith("DynamiCrafter/")
         for port in (*schema.inputs, *schema.outputs):
             assert port.tooltip and port.tooltip.endswith("."), (name, port.id)
+
+
+def test_names_on_the_page_are_of_one_style(pack) -> None:
+    """Inputs in plain words, outputs by their type as the host's own are, or positive and negative."""
+    for name, kind in our_nodes().items():
+        schema = kind.GET_SCHEMA()
+        for port in schema.inputs:
+            assert port.display_name and re.fullmatch(r"[a-z]+( [a-z]+)*( \([a-z]+\))?", port.display_name), (
+                name,
+                port.id,
+            )
+        for port in schema.outputs:
+            assert port.display_name in (port.io_type, "positive", "negative"), (name, port.id)
 
 
 def test_no_id_is_another_packs(pack) -> None:
