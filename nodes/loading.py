@@ -22,6 +22,14 @@ WEIGHT_DTYPE = {
     "tooltip": "How the UNet's weights are kept. 'default' follows the file and the graphics card; fp8 halves the memory "
     "at a small loss of quality, '_fast' also computes in fp8 on cards that can.",
 }
+FS = {
+    "default": 0,
+    "min": 0,
+    "max": 100,
+    "optional": True,
+    "tooltip": "How fast things move, for text-to-video models above all, where no node behind this one asks: frames a second, "
+    "smaller moves more. 0: the model's own default. An fs in DynamiCrafter Visual Guidance goes before it.",
+}
 
 
 class DynamiCrafterLoad(io.ComfyNode):
@@ -43,6 +51,7 @@ class DynamiCrafterLoad(io.ComfyNode):
                 ),
                 io.Combo.Input("variant", display_name="variant", **VARIANT),
                 io.Combo.Input("weight_dtype", display_name="weight dtype", **WEIGHT_DTYPE),
+                io.Int.Input("fs", display_name="motion (fs)", **FS),
             ],
             outputs=[
                 io.Model.Output("MODEL", display_name="MODEL", tooltip="The video UNet, with the image projector."),
@@ -64,9 +73,9 @@ class DynamiCrafterLoad(io.ComfyNode):
         return files.missing(checkpoint, ("checkpoints",))
 
     @classmethod
-    def execute(cls, checkpoint: str, variant: str, weight_dtype: str) -> io.NodeOutput:
+    def execute(cls, checkpoint: str, variant: str, weight_dtype: str, fs: int = 0) -> io.NodeOutput:
         path = files.embedded_path() if checkpoint == files.EMBEDDED else files.find(checkpoint, ("checkpoints",))
-        loaded = loading.load_all(path, variant, weight_dtype)
+        loaded = loading.load_all(path, variant, weight_dtype, fs)
         show(cls, describe(loaded.family, loaded.evidence))
         return io.NodeOutput(loaded.model, loaded.clip, loaded.vision, loaded.vae)
 
@@ -98,6 +107,7 @@ class DynamiCrafterLoadParts(io.ComfyNode):
                 ),
                 io.Combo.Input("variant", display_name="variant", **VARIANT),
                 io.Combo.Input("weight_dtype", display_name="weight dtype", **WEIGHT_DTYPE),
+                io.Int.Input("fs", display_name="motion (fs)", **FS),
             ],
             outputs=[
                 io.Model.Output(
@@ -117,9 +127,9 @@ class DynamiCrafterLoadParts(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, unet: str, projector: str, variant: str, weight_dtype: str) -> io.NodeOutput:
+    def execute(cls, unet: str, projector: str, variant: str, weight_dtype: str, fs: int = 0) -> io.NodeOutput:
         beside = None if projector == files.IN_THE_SAME_FILE else files.find(projector, files.PART_FOLDERS)
-        model = loading.load_model(files.find(unet, files.PART_FOLDERS), variant, weight_dtype, beside)
+        model = loading.load_model(files.find(unet, files.PART_FOLDERS), variant, weight_dtype, beside, fs)
         show(cls, describe(loading.family_of(model, "DynamiCrafterLoadParts")))
         return io.NodeOutput(model)
 

@@ -34,9 +34,19 @@ WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
 }
 
 
-def own_family(checkpoint: Checkpoint) -> Family:
-    """The variant's record with the layer widths of this file, which may be smaller than the released ones."""
-    return replace(checkpoint.family, **checkpoint.configs)
+def own_family(checkpoint: Checkpoint, fs: int = 0) -> Family:
+    """The variant's record with the layer widths of this file, which may be smaller than the released ones.
+
+    `fs` takes the place of the variant's own, for prompts that no node gives another.
+    """
+    family = replace(checkpoint.family, **checkpoint.configs)
+    if not fs:
+        return family
+    if family.fs_default is None:
+        raise InputError(
+            f"motion (fs) is {fs}, and {family.title} has no such condition: leave it at 0, or load another variant."
+        )
+    return replace(family, fs_default=fs)
 
 
 def load_model(
@@ -44,19 +54,19 @@ def load_model(
     variant: str = "auto",
     weight_dtype: str = "default",
     projector_path: str | None = None,
+    fs: int = 0,
     disable_dynamic: bool = False,
 ) -> ModelPatcher:
     """The host calls this again, with `disable_dynamic`, when it needs a second copy of the weights (training, hooks)."""
     checkpoint = load_checkpoint(path, variant, extra=[projector_path] if projector_path else [])
     if "unet" not in checkpoint.parts:
         raise InputError(f"{path} holds {', '.join(checkpoint.parts)} and no UNet: choose a file that holds one.")
-    patcher = patch_model(checkpoint, WEIGHT_DTYPES[weight_dtype], disable_dynamic)
-    patcher.cached_patcher_init = (load_model, (path, variant, weight_dtype, projector_path))
+    patcher = patch_model(checkpoint, own_family(checkpoint, fs), WEIGHT_DTYPES[weight_dtype], disable_dynamic)
+    patcher.cached_patcher_init = (load_model, (path, variant, weight_dtype, projector_path, fs))
     return patcher
 
 
-def patch_model(checkpoint: Checkpoint, options: dict[str, Any], disable_dynamic: bool) -> ModelPatcher:
-    family = own_family(checkpoint)
+def patch_model(checkpoint: Checkpoint, family: Family, options: dict[str, Any], disable_dynamic: bool) -> ModelPatcher:
     metadata = dict(checkpoint.sources["unet"].opened.metadata)
     state = {**checkpoint.state_dict("unet"), **checkpoint.scales("unet")}
     state, _ = comfy.utils.convert_old_quants(state, "", metadata)
@@ -131,8 +141,8 @@ class Loaded:
     evidence: tuple[str, ...]  # how the variant was told, in sentences
 
 
-def load_all(path: str, variant: str, weight_dtype: str) -> Loaded:
+def load_all(path: str, variant: str, weight_dtype: str, fs: int = 0) -> Loaded:
     checkpoint = load_checkpoint(path, variant)
-    model = load_model(path, variant, weight_dtype)
+    model = load_model(path, variant, weight_dtype, fs=fs)
     evidence = checkpoint.detection.evidence if checkpoint.detection.ambiguous else ()
-    return Loaded(model, *load_encoders(checkpoint), own_family(checkpoint), evidence)
+    return Loaded(model, *load_encoders(checkpoint), model.model.family, evidence)

@@ -109,6 +109,38 @@ def test_fs_left_at_zero_is_the_variants_own(load, scene) -> None:
         assert conds["dynamicrafter_fs"].process_cond(batch_size=2).cond.tolist() == [fs, fs]
 
 
+def test_fs_of_a_text_model_is_set_where_it_is_loaded(load, run, scene, sample, tiny_file) -> None:
+    plain = load("videocrafter2_t2v_512")
+    made = scene(plain, frames=2)
+
+    def loaded(fs: int):
+        asked = {"checkpoint": tiny_file("videocrafter2_t2v_512"), "variant": "auto", "weight_dtype": "default"}
+        return run("DynamiCrafterLoad", **asked, fs=fs)[0]
+
+    for node in ("KSampler", "DynamiCrafterSampler"):
+        default = sample(made, node, steps=2)
+        assert torch.equal(sample(made, node, steps=2, model=loaded(28)), default)
+        assert (sample(made, node, steps=2, model=loaded(8)) - default).abs().max() > 1e-4
+    kept = loaded(8).cached_patcher_init
+    assert kept[0](*kept[1], disable_dynamic=True).model.family.fs_default == 8
+
+
+def test_fs_in_the_conditioning_goes_before_the_loaders(run, scene, load, tiny_file) -> None:
+    asked = {"variant": "auto", "weight_dtype": "default", "fs": 20, "projector": "in the same file"}
+    (model,) = run("DynamiCrafterLoadParts", unet=tiny_file(), **asked)
+    for fs, expected in ((0, 20), (15, 15)):
+        made = scene(load(), frames=2, fs=fs)
+        entry = {"cross_attn": made.positive[0][0], **made.positive[0][1]}
+        conds = model.model.extra_conds(noise=made.latent["samples"], device="cpu", prompt_type="positive", **entry)
+        assert conds["dynamicrafter_fs"].process_cond(batch_size=2).cond.tolist() == [expected] * 2
+
+
+def test_fs_for_a_model_without_one_is_refused(run, tiny_file) -> None:
+    asked = {"checkpoint": tiny_file("videocrafter1_t2v_512"), "variant": "auto", "weight_dtype": "default"}
+    with refused("motion .fs. is 8, and VideoCrafter1 text-to-video 512 has no such condition: leave it at 0"):
+        run("DynamiCrafterLoad", **asked, fs=8)
+
+
 def test_unconditional_image_is_mid_grey(run, loaded, made, image) -> None:
     """Its tokens are those of an image of 0.5 everywhere."""
     grey = torch.full((1, 40, 60, 3), 0.5)
