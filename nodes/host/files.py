@@ -10,6 +10,7 @@ from ...dynamicrafter_core.families import FAMILIES, FINE_TUNES, Family
 
 EMBEDDED = "embedded"
 IN_THE_SAME_FILE = "in the same file"
+NONE = "none"
 PART_FOLDERS = ("diffusion_models", "checkpoints")
 
 
@@ -38,6 +39,26 @@ def missing(name: str, folders: tuple[str, ...]) -> str:
     return (
         f"{name} is not in {there}. {guess} {known.title}, published on the Hugging Face hub as {known.published}: put "
         "the file there under this name, or choose another."
+    )
+
+
+def noises() -> list[str]:
+    return [NONE, *parts()]
+
+
+def find_noise(name: str) -> str:
+    found = (folder_paths.get_full_path(folder, name) for folder in PART_FOLDERS)
+    if path := next(filter(None, found), None):
+        return path
+    raise InputError(missing_noise(name))
+
+
+def missing_noise(name: str) -> str:
+    there = " or ".join(f"models/{folder}" for folder in PART_FOLDERS)
+    published = dict.fromkeys(record.noise_published for record in FAMILIES.values() if record.noise_published)
+    return (
+        f"{name} is not in {there}. Files of initial noise are published on the Hugging Face hub, as "
+        f"{' (DynamiCrafter) and '.join(published)} (VideoCrafter): put one there under this name, or choose another or none."
     )
 
 

@@ -1,10 +1,16 @@
 """What the sampling nodes' widgets ask for, with the model's own value where they ask for none."""
 
+from typing import Any
+
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...dynamicrafter_core.diffusion.guidance import Guidance
 from ...dynamicrafter_core.diffusion.schedule import SPACINGS as CORE_SPACINGS
+from ...dynamicrafter_core.diffusion.schedule import TIMESTEPS
+from ...dynamicrafter_core.errors import InputError
+from . import files, noise
+from .conditions import FRAMES, read
 from .guider import FamilyGuider
 from .loading import family_of
 from .sampler import ddim_sigmas
@@ -24,12 +30,45 @@ def make_guider(
     return guider
 
 
-def make_sigmas(model: ModelPatcher, steps: int, spacing: str, denoise: float) -> Tensor:
+def make_sigmas(model: ModelPatcher, steps: int, spacing: str, denoise: float, start_step: int) -> Tensor:
+    """`start_step` 0: the model's own."""
     family = family_of(model, "DynamiCrafterSchedule")
     chosen = family.spacing if spacing == "auto" else spacing
-    return ddim_sigmas(model, steps, chosen, denoise, family.start_step)
+    return ddim_sigmas(model, steps, chosen, denoise, start_step or family.start_step)
 
 
-def describe(model: ModelPatcher, guider: FamilyGuider, sigmas: Tensor) -> str:
+def make_noise(
+    model: ModelPatcher,
+    positive: list,
+    latent: dict[str, Any],
+    seed: int,
+    sigmas: Tensor,
+    denoise: float,
+    start_step: int,
+    initial: str,
+) -> Tensor:
+    """`initial`: a file of measured noise, or none."""
+    drawn = noise.draw(latent, seed)
+    if denoise < 1 and initial != files.NONE:
+        raise InputError(
+            f"initial noise is {initial}, which begins a whole video, and denoise is {denoise:g}: set denoise to 1, or "
+            "initial noise to none."
+        )
+    if denoise < 1:
+        return drawn
+    family = family_of(model, "DynamiCrafterSampler")
+    file = None if initial == files.NONE else files.find_noise(initial)
+    return noise.begin(model, drawn, sigmas, start_step or family.start_step, read(positive, FRAMES), file)
+
+
+def describe(model: ModelPatcher, guider: FamilyGuider, sigmas: Tensor, start_step: int, initial: str) -> str:
+    family = family_of(model, "DynamiCrafterSampler")
     passes = len(guider.guidance.branches)
-    return f"{max(0, len(sigmas) - 1)} steps, {passes} pass{'es'[: 2 * (passes > 1)]} each, guidance rescale {guider.guidance.rescale:g}"
+    plural = "es"[: 2 * (passes > 1)]
+    said = f"{max(0, len(sigmas) - 1)} steps, {passes} pass{plural} each, guidance rescale {guider.guidance.rescale:g}"
+    start = start_step or family.start_step
+    if start == TIMESTEPS:
+        return said
+    if family.analytic_noise and initial == files.NONE:
+        return f"{said}\nfrom step {start} on; meant to begin with initial noise: {family.noise_published}"
+    return f"{said}\nfrom step {start} on"

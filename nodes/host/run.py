@@ -3,7 +3,6 @@
 from typing import Any
 
 import comfy.model_management
-import comfy.sample
 import comfy.samplers
 import comfy.utils
 import latent_preview
@@ -17,12 +16,12 @@ def sample(
     sampler: comfy.samplers.KSAMPLER,
     sigmas: Tensor,
     latent: dict[str, Any],
+    noise: Tensor,
     seed: int,
     mask: Tensor | None = None,
 ) -> dict[str, Any]:
     """LATENT in, LATENT out. A mask, here or in the latent, is 1 where the video is made anew."""
     samples = latent["samples"]
-    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
     if mask is not None:
         mask = mask.reshape(-1, 1, *mask.shape[-2:])
     sampled = guider.sample(

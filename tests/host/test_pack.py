@@ -34,6 +34,7 @@ FILES = {
     ("DynamiCrafterLoad", "checkpoint"),
     ("DynamiCrafterLoadParts", "unet"),
     ("DynamiCrafterLoadParts", "projector"),
+    ("DynamiCrafterSampler", "initial_noise"),
 }
 
 

@@ -1,0 +1,56 @@
+"""What a run begins with: plain noise, or noise with the mean and the spread of the videos a model was trained on.
+
+The released models begin with x_T itself. The host scales what it is given down to the first sigma, as if a signal of zero were
+beside it; what is handed to it here is divided by that beforehand.
+"""
+
+import math
+from typing import Any
+
+import comfy.sample
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ...dynamicrafter_core.diffusion.initial_noise import read_initial_noise
+from ...dynamicrafter_core.diffusion.sampling import analytic_noise
+from ...dynamicrafter_core.errors import InputError
+from ...dynamicrafter_core.models.layout import to_frames, to_volume
+from .schedule import FamilySampling
+
+
+def draw(latent: dict[str, Any], seed: int) -> Tensor:
+    return comfy.sample.prepare_noise(latent["samples"], seed, latent.get("batch_index"))
+
+
+def begin(
+    model: ModelPatcher, noise: Tensor, sigmas: Tensor, start: int, frames: int | None, file: str | None
+) -> Tensor:
+    """Noise for a whole run, from its first sigma; measured over the training videos where `file` says so."""
+    sampling = model.get_model_object("model_sampling")
+    if not len(sigmas):
+        return noise
+    if file is not None:
+        expectation, variance = read_initial_noise(file)
+        volume = to_volume(noise, frames or len(noise))
+        check_shape(file, expectation, volume)
+        noise = to_frames(analytic_noise(volume, sampling.schedule, start, expectation, variance))
+    return noise / seen_by_host(sampling, sigmas[0])
+
+
+def seen_by_host(sampling: FamilySampling, sigma: Tensor) -> Tensor:
+    """Of noise at the first sigma, as the host adds it: sqrt(1 - ac), but all of it at the last timestep there is."""
+    if math.isclose(float(sampling.sigma_max), float(sigma), rel_tol=1e-5):
+        return torch.ones(())
+    spread = sigma * sampling.scale(sigma)
+    return spread / (1 + spread**2).sqrt()
+
+
+def check_shape(file: str, expectation: Tensor, volume: Tensor) -> None:
+    measured, wanted = expectation.shape[2:], volume.shape[2:]
+    if measured != wanted:
+        was, are = (f"{frames} frames of {8 * width}x{8 * height}" for frames, height, width in (measured, wanted))
+        raise InputError(
+            f"The initial noise of {file} was measured on {was} pixels, and these clips are {are}: make them so, or choose "
+            "another file or none."
+        )
