@@ -195,3 +195,45 @@ def sample(run: Callable[..., tuple]) -> Callable[..., torch.Tensor]:
         return run(node, **{**given, **inputs})[0]["samples"]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def noise_of() -> Callable[..., torch.Tensor]:
+    """The noise that a seed gives a scene's latent, as the core has it: b c t h w."""
+
+    def draw(made: SimpleNamespace, seed: int = 1) -> torch.Tensor:
+        import comfy.sample
+
+        return comfy.sample.prepare_noise(made.latent["samples"], seed).transpose(0, 1)[None]
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def by_the_core(load: Callable, scene: Callable, ours: Callable, tiny_file: Callable) -> Callable[..., torch.Tensor]:
+    """A run of 16 frames by the core's own modules, from a given x_T, with single guidance of 2; `change` is done to the UNet."""
+    import folder_paths
+
+    def run(variant: str, x: torch.Tensor, steps: int, start: int = 1000, change: Any = None) -> torch.Tensor:
+        path = folder_paths.get_full_path("checkpoints", tiny_file(variant))
+        checkpoint = ours("dynamicrafter_core.checkpoints.checkpoint").load_checkpoint(path)
+        unet, family = checkpoint.load("unet"), checkpoint.family
+        if change is not None:
+            change(unet, family)
+        made = scene(load(variant), frames=16)
+        (text, positive), (no_text, negative) = made.positive[0], made.negative[0]
+        texts = torch.cat([text, no_text])
+        images = torch.cat([entry["dynamicrafter_image"] for entry in (positive, negative)])
+        concat = positive.get("dynamicrafter_concat")
+
+        def predict(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            if concat is not None:
+                x = torch.cat([x, concat.transpose(1, 2) * 0.18215], 1)
+            yes, no = unet(x, t, texts, images, torch.tensor([family.fs_default])).chunk(2)
+            return no + 2 * (yes - no)
+
+        core = ours("dynamicrafter_core.diffusion.sampling")
+        with torch.inference_mode():
+            return core.sample_ddim(predict, x, family.schedule(), steps, family.spacing, eta=0.0, start=start)
+
+    return run

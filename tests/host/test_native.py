@@ -73,6 +73,38 @@ def test_lora_of_strength_zero_changes_nothing(made, plain, sample, with_lora) -
     assert torch.equal(sample(made, "KSampler", steps=2), plain)
 
 
+def test_lora_of_our_own_training_does_in_the_host_what_it_did_in_training(
+    load, scene, sample, run, ours, by_the_core, noise_of
+) -> None:
+    """The file that `dynamicrafter train` writes, with an alpha that is not its rank, by the host's own loader."""
+    import folder_paths
+
+    training = ours("dynamicrafter_core.training.lora")
+    path = Path(folder_paths.get_folder_paths("loras")[0], "trained.safetensors")
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def attach(unet, family) -> None:
+        model = ours("dynamicrafter_core.training.model").Model(family, {"unet": unet})
+        lora = training.attach_lora(model, {"rank": 2, "alpha": 3}, seed=0)
+        for layer in lora.layers:
+            torch.nn.init.normal_(layer.up.weight, std=0.1)
+        training.save_lora(path, lora, {"step": 1})
+
+    made = scene(load(), frames=16)
+    options = {"steps": 2, "cfg_text": 2.0, "cfg_image": 2.0, "eta": 0.0, "guidance_rescale": 0.0}
+    trained = by_the_core("dynamicrafter_512", noise_of(made), 2, change=attach)[0].transpose(0, 1) / 0.18215
+    folder_paths.filename_list_cache.clear()
+
+    def with_strength(strength: float) -> torch.Tensor:
+        (model,) = run("LoraLoaderModelOnly", model=made.model, lora_name=path.name, strength_model=strength)
+        return sample(made, model=model, **options)
+
+    without = sample(made, **options)
+    assert (trained - without).abs().max() > 0.1
+    torch.testing.assert_close(with_strength(1.0), trained, atol=2e-3, rtol=1e-3)
+    assert torch.equal(with_strength(0.0), without)
+
+
 def test_merging_a_model_with_itself_changes_nothing(made, plain, sample, run, extras, load) -> None:
     extras("nodes_model_merging")
     (merged,) = run("ModelMergeSimple", model1=made.model, model2=load().model, ratio=0.5)

@@ -25,40 +25,6 @@ def noise_file(server):
     return write
 
 
-@pytest.fixture
-def by_the_core(load, scene, ours, tiny_file):
-    """The same run by the core's own modules, from a given x_T."""
-    import folder_paths
-
-    def run(variant: str, x, steps: int, start: int):
-        path = folder_paths.get_full_path("checkpoints", tiny_file(variant))
-        checkpoint = ours("dynamicrafter_core.checkpoints.checkpoint").load_checkpoint(path)
-        unet, family = checkpoint.load("unet"), checkpoint.family
-        made = scene(load(variant), frames=16)
-        (text, positive), (no_text, negative) = made.positive[0], made.negative[0]
-        texts = torch.cat([text, no_text])
-        images = torch.cat([entry["dynamicrafter_image"] for entry in (positive, negative)])
-        concat = positive.get("dynamicrafter_concat")
-
-        def predict(x, t):
-            if concat is not None:
-                x = torch.cat([x, concat.transpose(1, 2) * SCALE], 1)
-            yes, no = unet(x, t, texts, images, torch.tensor([family.fs_default])).chunk(2)
-            return no + 2 * (yes - no)
-
-        core = ours("dynamicrafter_core.diffusion.sampling")
-        with torch.inference_mode():
-            return core.sample_ddim(predict, x, family.schedule(), steps, family.spacing, eta=0.0, start=start)
-
-    return run
-
-
-def plain_noise(made, seed: int = 1):
-    import comfy.sample
-
-    return comfy.sample.prepare_noise(made.latent["samples"], seed).transpose(0, 1)[None]
-
-
 SINGLE = {"steps": 3, "cfg_text": 2.0, "cfg_image": 2.0, "eta": 0.0, "guidance_rescale": 0.0}
 
 
@@ -73,10 +39,10 @@ SINGLE = {"steps": 3, "cfg_text": 2.0, "cfg_image": 2.0, "eta": 0.0, "guidance_r
 )
 @pytest.mark.parametrize("measured", [False, True])
 def test_sampler_begins_as_the_core_does(
-    variant, asked, start, measured, load, scene, sample, noise_file, by_the_core, ours
+    variant, asked, start, measured, load, scene, sample, noise_file, by_the_core, noise_of
 ) -> None:
     made = scene(load(variant), frames=16)
-    x, given = plain_noise(made), {"start_step": asked}
+    x, given = noise_of(made), {"start_step": asked}
     if measured:
         given["initial_noise"], expectation = noise_file()
         ac = load(variant).model.model.family.schedule().alphas_cumprod[start - 1].item()
