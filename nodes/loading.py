@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..dynamicrafter_core.families import FAMILIES, FINE_TUNES, Family
 from .host import files, loading
-from .host.feedback import show
+from .host.feedback import refuse, show
 
 VARIANTS = ["auto", *FAMILIES, *FINE_TUNES]
 
@@ -70,7 +70,7 @@ class DynamiCrafterLoad(io.ComfyNode):
     def validate_inputs(cls, checkpoint: str) -> bool | str:
         if checkpoint in files.checkpoints():
             return True
-        return files.missing(checkpoint, ("checkpoints",))
+        return refuse(cls, files.missing(checkpoint, ("checkpoints",)))
 
     @classmethod
     def execute(cls, checkpoint: str, variant: str, weight_dtype: str, fs: int = 0) -> io.NodeOutput:
@@ -123,7 +123,7 @@ class DynamiCrafterLoadParts(io.ComfyNode):
     def validate_inputs(cls, unet: str, projector: str) -> bool | str:
         for name in (unet, projector):
             if name not in (files.IN_THE_SAME_FILE, *files.parts()):
-                return files.missing(name, files.PART_FOLDERS)
+                return refuse(cls, files.missing(name, files.PART_FOLDERS))
         return True
 
     @classmethod

@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from .host import files, options, run
-from .host.feedback import show
+from .host.feedback import refuse, show
 from .host.sampler import ddim_sampler
 
 CFG_TEXT = {
@@ -124,7 +124,7 @@ class DynamiCrafterSampler(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, initial_noise: str = files.NONE) -> bool | str:
-        return True if initial_noise in files.noises() else files.missing_noise(initial_noise)
+        return True if initial_noise in files.noises() else refuse(cls, files.missing_noise(initial_noise))
 
     @classmethod
     def execute(

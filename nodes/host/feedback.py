@@ -11,3 +11,9 @@ def show(node: Any, text: str) -> None:
     server = getattr(PromptServer, "instance", None)
     if node_id and server is not None:
         server.send_progress_text(text, node_id)
+
+
+def refuse(node: Any, said: str) -> str:
+    """What a node answers when it is asked whether it can run: the page's own message hides the sentence behind two clicks."""
+    show(node, said)
+    return said
