@@ -21,6 +21,7 @@ def written_whole(target: Path) -> Iterator[Path]:
     part = _hidden(target)
     try:
         yield part
+        _open_to_others(part)
         _flush(part)
         _move(part, target)
     except OSError as error:
@@ -63,6 +64,14 @@ def _move(part: Path, target: Path) -> None:
         old.rename(target)
         raise
     shutil.rmtree(old)
+
+
+def _open_to_others(part: Path) -> None:
+    """As much as any new file is: safetensors makes its files for their owner alone."""
+    if part.is_file():
+        mask = os.umask(0)
+        os.umask(mask)
+        part.chmod(0o666 & ~mask)
 
 
 def _flush(part: Path) -> None:

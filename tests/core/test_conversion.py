@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny import tiny_checkpoint, tiny_state
 
+from dynamicrafter_core.atomic import written_whole
 from dynamicrafter_core.checkpoints import conversion
 from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
 from dynamicrafter_core.checkpoints.conversion import convert
@@ -272,3 +273,11 @@ sys.stdout.write(str(peak() - before))
     ran = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, check=True)
     assert size > 400e6
     assert int(ran.stdout) < 0.8 * size
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are a thing of POSIX")
+def test_the_result_is_for_whoever_may_read_new_files(tmp_path: Path) -> None:
+    with written_whole(tmp_path / "private") as part:
+        part.touch(mode=0o600)
+    (tmp_path / "usual").touch()
+    assert (tmp_path / "private").stat().st_mode == (tmp_path / "usual").stat().st_mode
