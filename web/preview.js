@@ -18,11 +18,16 @@ function nodesOf(id) {
     return found
 }
 
+// The page asks this of a node whenever it draws it, and forgets what it is told with each new preview.
+function isAnimated(node) {
+    const shown = node.widgets.find((widget) => widget.name === "$$comfy_animation_preview")
+    if (shown) shown.options.getMinHeight ??= () => HEIGHT
+    return true
+}
+
 function letPlay(node) {
     node.widgets ??= []
-    Object.defineProperty(node, "animatedImages", { configurable: true, get: () => true, set: () => {} })
-    const shown = node.widgets.find((widget) => widget.name === "$$comfy_animation_preview")
-    if (shown) shown.options.getMinHeight = () => HEIGHT
+    Object.defineProperty(node, "animatedImages", { configurable: true, get: () => isAnimated(node), set: () => {} })
 }
 
 app.registerExtension({
