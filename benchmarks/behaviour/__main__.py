@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 from dynamicrafter_core.pipeline.pipeline import EMBEDDED
-from dynamicrafter_core.training.generate import Dials
 from dynamicrafter_core.training.motions import MOTIONS
 
 from . import cost, points
@@ -35,9 +34,9 @@ def main() -> int:
     parser.add_argument("checkpoint", nargs="?", type=Path, help="default: the embedded model")
     parser.add_argument("--only", nargs="+", choices=POINTS, default=list(POINTS), help="some of the points")
     parser.add_argument("--count", type=int, default=210, help="pairs of picture and prompt for the motion (210)")
-    parser.add_argument("--motions", nargs="+", choices=MOTIONS, default=list(MOTIONS), help="the kinds it was taught")
-    parser.add_argument("--steps", type=int, default=20, help="of sampling (20)")
-    parser.add_argument("--cfg", type=float, default=3.0, help="text scale (3)")
+    parser.add_argument("--motions", nargs="+", choices=MOTIONS, help="kinds of motion (those it was taught)")
+    parser.add_argument("--steps", type=int, help="of sampling (the model's own)")
+    parser.add_argument("--cfg", type=float, help="text scale (the model's own)")
     parser.add_argument("--batch", type=int, default=16, help="clips at once (16)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32")
@@ -46,9 +45,8 @@ def main() -> int:
 
     path = options.checkpoint or min(EMBEDDED.glob("*.safetensors"), default=EMBEDDED / "model.safetensors")
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.dtype]
-    dials = Dials(steps=options.steps, text_scale=options.cfg)
     device = torch.device(options.device)
-    subject = Subject(path, device, dtype, options.count, options.batch, dials, options.motions)
+    subject = Subject(path, device, dtype, options.count, options.batch, options.motions, options.steps, options.cfg)
     rows: list[Row] = []
     for name in options.only:
         started = time.monotonic()

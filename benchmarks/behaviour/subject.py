@@ -1,5 +1,6 @@
 """The model under measurement, and the held-out pictures and prompts that it is measured on."""
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -40,14 +41,18 @@ class Subject:
     dtype: torch.dtype
     count: int
     batch: int
-    dials: Dials
-    motions: Sequence[str]
+    motions: Sequence[str] = ()  # none: those it was taught
+    steps: int | None = None  # None, here and below: the model's own
+    cfg: float | None = None
     split: str = "held-out"
     model: Model = field(init=False)
+    dials: Dials = field(init=False)
 
     def __post_init__(self) -> None:
         self.model = load_model([self.path], self.device, self.dtype)
         family = self.model.family
+        self.dials = Dials(steps=self.steps or family.steps, text_scale=family.cfg if self.cfg is None else self.cfg)
+        self.motions = self.motions or taught_motions(self.path)
         self.frames, self.fs = family.frames, family.fs_default or 12
         low, high = family.fs_range or (8, 32)
         self.source = ProceduralClips(
@@ -81,6 +86,15 @@ class Subject:
     def see(self, made: Tensor, clips: MovedClips) -> list[Seen]:
         anchor = nearest_frame(made, clips.pixels[:, :, 0])
         return see_motion(made, anchor, clips.front[:, :, 0], clips.subjects, self.motions)
+
+
+def taught_motions(path: Path) -> list[str]:
+    """The kinds of motion in the recipe that a trained file carries; all there are where it carries none."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        recipe = json.loads((file.metadata() or {}).get("recipe", "{}"))
+    return list(recipe.get("data", {}).get("motions", MOTIONS))
 
 
 def agreement(seen: Sequence[Seen], wanted: Sequence[str]) -> float:
