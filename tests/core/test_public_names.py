@@ -69,16 +69,16 @@ def test_the_package_works_under_any_name_and_imports_nothing_of_the_host() -> N
     code = f"""
 import importlib.util, sys
 path = {str(ROOT / "dynamicrafter_core")!r}
-spec = importlib.util.spec_from_file_location("pack.core", path + "/__init__.py", submodule_search_locations=[path])
+spec = importlib.util.spec_from_file_location("renamed_core", path + "/__init__.py", submodule_search_locations=[path])
 core = importlib.util.module_from_spec(spec)
-sys.modules["pack.core"] = core
+sys.modules["renamed_core"] = core
 spec.loader.exec_module(core)
 for name in core.__all__:
     getattr(core, name)
 foreign = [name for name in sys.modules if name.split(".")[0] in ("comfy", "nodes", "dynamicrafter_core")]
 print(core.Pipeline.__module__, foreign)
 """
-    assert python(code) == "pack.core.pipeline []\n"
+    assert python(code) == "renamed_core.pipeline.pipeline []\n"
 
 
 def test_the_version_is_the_projects() -> None:
