@@ -75,7 +75,8 @@ def test_the_log_tells_of_the_fall(trained) -> None:  # noqa: ANN001
 
 def test_the_library_animates_with_the_file(trained) -> None:  # noqa: ANN001
     pipeline = Pipeline(trained[2] / "model.safetensors", device="cpu")
-    picture = torch.full((32, 32, 3), 128, dtype=torch.uint8).numpy()
+    given = ProceduralClips(32, 32, 4, ["still"], seed=99)("held-out", [0]).pixels[0, :, 0]
+    picture = ((given.permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
     dark, bright = (
         torch.as_tensor(pipeline.animate(picture, prompt, seed=1, text_scale=2.0).frames).float()
         for prompt in ("fade to black", "fade to white")
