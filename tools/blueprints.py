@@ -23,21 +23,14 @@ INSIDE, OUTSIDE = -10, -20  # what the page calls a subgraph's own inputs and ou
 class Blueprint:
     name: str
     mode: str
-    checkpoint: str
     description: str
     images: tuple[str, ...]
 
 
 BLUEPRINTS = (
-    Blueprint("Animate image", "animate", examples.ANIMATE, "An image and a prompt become a video.", ("image",)),
-    Blueprint(
-        "Interpolate",
-        "interpolate",
-        examples.INTERPOLATE,
-        "A video that leads from one image to another.",
-        ("image", "end_image"),
-    ),
-    Blueprint("Loop", "loop", examples.INTERPOLATE, "A video that ends where it begins.", ("image",)),
+    Blueprint("Animate image", "animate", "An image and a prompt become a video.", ("image",)),
+    Blueprint("Interpolate", "interpolate", "A video that leads from one image to another.", ("image", "end_image")),
+    Blueprint("Loop", "loop", "A video that ends where it begins.", ("image",)),
 )
 # Widgets of the inner nodes that the one node shows, in its order
 FACE = (
@@ -59,7 +52,7 @@ FACE = (
 
 def describe(graph: Graph, blueprint: Blueprint) -> None:
     """The workflow without its images and without saving; images come in from outside."""
-    loaded = examples.load(graph, blueprint.checkpoint)
+    loaded = examples.load(graph)
     texts = examples.prompts(graph, loaded["CLIP"], "")
     nothing: Any = None
     guided = examples.guide(graph, loaded, nothing, texts, blueprint.mode)

@@ -2,7 +2,7 @@
 
     python tools/demo.py [--checkpoint FILE] [--image FILE] [--prompt TEXT]
 
-Without a checkpoint it takes the model that ships with the pack; without that, a small random one, whose video is noise.
+Without a checkpoint it takes the small model that comes with the pack.
 """
 
 from __future__ import annotations
@@ -17,27 +17,16 @@ from typing import Any
 import comfyui
 import examples
 import hosts
-import standins
 
 OUT = hosts.ROOT / "out" / "demo"
-EMBEDDED = hosts.ROOT / "dynamicrafter_core" / "embedded"
-NOISE = """
-There is no model here, so the demo ran on a small random one: the video is noise, and shows only that everything works.
-For a real one: python tools/demo.py --checkpoint FILE
-"""
 
 
-def choose(base: Path, checkpoint: Path | None) -> tuple[str, bool]:
-    """The checkpoint's name in ComfyUI, and whether anything can be seen with it."""
-    if checkpoint:
-        target = base / "models" / "checkpoints" / checkpoint.name
-        if not target.exists():
-            target.symlink_to(checkpoint.resolve()) if sys.platform != "win32" else shutil.copy(checkpoint, target)
-        return checkpoint.name, True
-    if any(EMBEDDED.glob("*.safetensors")):
-        return "embedded", True
-    standins.write_checkpoint(base / "models" / "checkpoints" / examples.ANIMATE)
-    return examples.ANIMATE, False
+def link(base: Path, checkpoint: Path) -> str:
+    """Where ComfyUI finds it, and its name there."""
+    target = base / "models" / "checkpoints" / checkpoint.name
+    if not target.exists():
+        target.symlink_to(checkpoint.resolve()) if sys.platform != "win32" else shutil.copy(checkpoint, target)
+    return checkpoint.name
 
 
 def set_inputs(prompt: dict[str, Any], kind: str, title: str = "", **values: Any) -> None:
@@ -77,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     except hosts.HostError as error:
         parser.exit(1, f"{error}\n")
     comfyui.prepare(host, OUT)
-    name, seen = choose(OUT, chosen.checkpoint)
+    name = link(OUT, chosen.checkpoint) if chosen.checkpoint else examples.EMBEDDED
     if chosen.image:
         shutil.copy(chosen.image, OUT / "input")
     prompt = json.loads((hosts.ROOT / "workflows" / "api" / "animate_image.json").read_text(encoding="utf-8"))
@@ -86,10 +75,10 @@ def main(arguments: list[str] | None = None) -> int:
     set_inputs(prompt, "CLIPTextEncode", "Prompt", text=chosen.prompt)
     try:
         with comfyui.ComfyUI(host, OUT, *comfyui.device_arguments()) as server:
-            (video,) = server.run(prompt if seen else standins.shorten(prompt), patience=3600)
+            (video,) = server.run(prompt, patience=3600)
     except comfyui.RunError as error:
         parser.exit(1, f"{error}\n")
-    sys.stdout.write(f"{'' if seen else NOISE}\nvideo          {video}\ncontact sheet  {contact_sheet(video)}\n")
+    sys.stdout.write(f"\nvideo          {video}\ncontact sheet  {contact_sheet(video)}\n")
     return 0
 
 

@@ -9,16 +9,18 @@ from graph import Graph, Node, Output
 
 EXAMPLE = "example.png"  # every ComfyUI has it in its input folder
 HUB = "https://huggingface.co"
-FILES = {  # name in the workflows -> where it is published
+EMBEDDED = "embedded"
+FILES = {  # released files that the notes speak of -> where they are published
     "dynamicrafter_512.ckpt": "Doubiiu/DynamiCrafter_512",
     "dynamicrafter_512_interp.ckpt": "Doubiiu/DynamiCrafter_512_Interp",
     "videocrafter2_t2v_512.ckpt": "VideoCrafter/VideoCrafter2",
 }
 ANIMATE, INTERPOLATE, GENERATE = FILES
-LORA = "dynamicrafter_512_lora.safetensors"
+LORA = "my_lora.safetensors"
 SEED = 123
 
 IMAGE_NOTE = "The picture is ComfyUI's own example; choose yours in **Load Image**."
+DUSK_NOTE = "To need no other file, the second picture is the first one darkened: put a **Load Image** of your own in its place."
 FLIP_NOTE = (
     "To need no other file, the further pictures are the first one, flipped: put a **Load Image** of your own in the place "
     "of each flip."
@@ -26,13 +28,20 @@ FLIP_NOTE = (
 
 
 def file_note(checkpoint: str) -> str:
+    return f"`model.ckpt` from [{FILES[checkpoint]}]({HUB}/{FILES[checkpoint]}), saved as `models/checkpoints/{checkpoint}`"
+
+
+def embedded_note(checkpoint: str) -> str:
     return (
-        f"**The model** is `model.ckpt` from [{FILES[checkpoint]}]({HUB}/{FILES[checkpoint]}), saved as "
-        f"`models/checkpoints/{checkpoint}`. With another file, change only **checkpoint**."
+        "It runs as it is: `embedded` is the small model that comes with the pack (64x64 pixels; it pans, zooms, darkens and "
+        f"brightens, and knows no other words). For real videos take {file_note(checkpoint)}: choose it in **checkpoint**, raise the "
+        "guidance to the 7.5 it was published with, and say in the prompt what shall happen."
     )
 
 
-def load(graph: Graph, checkpoint: str) -> Node:
+def load(graph: Graph, checkpoint: str = EMBEDDED) -> Node:
+    if checkpoint == EMBEDDED:
+        return graph.add("DynamiCrafterLoad", 0, checkpoint=checkpoint)
     model = {
         "name": checkpoint,
         "url": f"{HUB}/{FILES[checkpoint]}/resolve/main/model.ckpt",
@@ -83,7 +92,7 @@ def sample(graph: Graph, loaded: Node, guided: Node, column: int = 3, **more: An
         negative=guided["negative"],
         latent=guided["LATENT"],
         seed=SEED,
-        **more,
+        **{"steps": 25, "cfg_text": 3.0, "cfg_image": 3.0, **more},
     )
     return graph.add("DynamiCrafterDecode", column, vae=loaded["VAE"], latent=sampler["LATENT"])["IMAGE"]
 
@@ -97,6 +106,12 @@ def picture(graph: Graph, title: str = "Image") -> Output:
     return graph.add("LoadImage", 0, title=title, image=EXAMPLE)["IMAGE"]
 
 
+def dusk(graph: Graph, image: Output, title: str) -> Output:
+    black = graph.add("EmptyImage", 0, title="Black", width=64, height=64)["IMAGE"]
+    blended = graph.add("ImageBlend", 0, title=title, image1=image, image2=black, blend_factor=0.6)
+    return blended["IMAGE"]
+
+
 def flip(graph: Graph, image: Output, title: str, how: str = "y-axis: horizontally") -> Output:
     return graph.add("ImageFlip", 0, title=title, image=image, flip_method=how)["IMAGE"]
 
@@ -107,21 +122,21 @@ def batch(graph: Graph, column: int, *images: Output, title: str = "") -> Output
 
 
 def animate_image(graph: Graph) -> None:
-    loaded = load(graph, ANIMATE)
+    loaded = load(graph)
     image = picture(graph)
-    texts = prompts(graph, loaded["CLIP"], "a girl in a pink dress waves her arms on a green hill, clouds drift by")
+    texts = prompts(graph, loaded["CLIP"], "the camera pans left")
     guided = guide(graph, loaded, image, texts, "animate")
     save(graph, sample(graph, loaded, guided), "animate_image", 4)
     graph.note(
         f"""
 An image and a prompt become 16 frames.
 
-{file_note(ANIMATE)} {IMAGE_NOTE}
+{embedded_note(ANIMATE)} {IMAGE_NOTE}
 
-- **More motion:** lower `fs` (512 and 1024 models), or raise it (256 model). What it means for the loaded model is shown
+- **More motion:** lower *motion (fs)* (512 and 1024 models), or raise it (256 model). What it means for the loaded model is shown
   below the loader.
 - **Closer to the image:** raise *image guidance* above *text guidance*.
-- **Faster:** 25 `steps` are often enough.
+- **Finer, and slower:** the released models were published with 50 `steps`.
 - `width` and `height` 0 are the model's own size, upright for an upright image.
 """,
         1,
@@ -131,17 +146,17 @@ An image and a prompt become 16 frames.
 
 
 def dual_guidance_compare(graph: Graph) -> None:
-    loaded = load(graph, ANIMATE)
+    loaded = load(graph)
     image = picture(graph)
-    texts = prompts(graph, loaded["CLIP"], "a girl in a pink dress waves her arms on a green hill, clouds drift by")
+    texts = prompts(graph, loaded["CLIP"], "the camera zooms in")
     guided = guide(graph, loaded, image, texts, "animate")
     noise = graph.add("RandomNoise", 2, noise_seed=SEED)["NOISE"]
     ddim = graph.add("DynamiCrafterDDIM", 2)["SAMPLER"]
     sigmas = graph.add("DynamiCrafterSchedule", 2, model=loaded["MODEL"], steps=25)["SIGMAS"]
     rows = []
-    for text_scale in (4.0, 10.0):
+    for text_scale in (2.0, 5.0):
         row = []
-        for image_scale in (1.5, 7.5):
+        for image_scale in (1.5, 4.0):
             guider = graph.add(
                 "DynamiCrafterGuider",
                 3,
@@ -166,11 +181,11 @@ def dual_guidance_compare(graph: Graph) -> None:
     save(graph, stitch(graph, *rows, "down", "Grid"), "dual_guidance_compare", 5)
     graph.note(
         f"""
-The same noise four times, guided differently: *text guidance* grows downwards (4, 10), *image guidance* to the right
-(1.5, 7.5). High image guidance keeps the picture and moves less; high text guidance follows the prompt and may
+The same noise four times, guided differently: *text guidance* grows downwards (2, 5), *image guidance* to the right
+(1.5, 4). High image guidance keeps the picture and moves less; high text guidance follows the prompt and may
 change the picture.
 
-{file_note(ANIMATE)} {IMAGE_NOTE}
+{embedded_note(ANIMATE)} {IMAGE_NOTE}
 
 The sampler stands here in its pieces, so that noise, sampler and schedule are shared. Any sampler of ComfyUI may take
 the place of **DynamiCrafter DDIM**.
@@ -188,19 +203,19 @@ def stitch(graph: Graph, first: Output, second: Output, direction: str, title: s
 
 
 def interpolate_two_images(graph: Graph) -> None:
-    loaded = load(graph, INTERPOLATE)
+    loaded = load(graph)
     first = picture(graph, "First image")
-    last = flip(graph, first, "Last image (the first, flipped)")
-    texts = prompts(graph, loaded["CLIP"], "a girl with yellow hair turns around on a green hill")
+    last = dusk(graph, first, "Last image (the first, darkened)")
+    texts = prompts(graph, loaded["CLIP"], "it gets dark")
     guided = guide(graph, loaded, first, texts, "interpolate", end_image=last)
     save(graph, sample(graph, loaded, guided), "interpolate_two_images", 4)
     graph.note(
         f"""
 From one image to another in 16 frames.
 
-{file_note(INTERPOLATE)} It has to be an interpolation model or ToonCrafter.
+{embedded_note(INTERPOLATE)} It has to be an interpolation model or ToonCrafter.
 
-{FLIP_NOTE}
+{DUSK_NOTE}
 
 More frames between the images: raise `frames` little by little; the models were trained on 16.
 """,
@@ -211,9 +226,9 @@ More frames between the images: raise `frames` little by little; the models were
 
 
 def looping_video(graph: Graph) -> None:
-    loaded = load(graph, INTERPOLATE)
+    loaded = load(graph)
     image = picture(graph)
-    texts = prompts(graph, loaded["CLIP"], "clouds drift over a green hill, a girl's hair waves in the wind")
+    texts = prompts(graph, loaded["CLIP"], "the camera pans right")
     guided = guide(graph, loaded, image, texts, "loop")
     frames = sample(graph, loaded, guided)
     thrice = graph.add("RepeatImageBatch", 4, title="Three times round", image=frames, amount=3)["IMAGE"]
@@ -223,7 +238,7 @@ def looping_video(graph: Graph) -> None:
 A clip that ends where it begins: the image is its first and its last frame, and **DynamiCrafter Decode** drops the last,
 which would stand still for a frame. 15 of 16 frames are left; here they are shown three times.
 
-{file_note(INTERPOLATE)} It has to be an interpolation model. {IMAGE_NOTE}
+{embedded_note(INTERPOLATE)} It has to be an interpolation model. {IMAGE_NOTE}
 """,
         1,
         "Loop",
@@ -232,10 +247,10 @@ which would stand still for a frame. 15 of 16 frames are left; here they are sho
 
 
 def native_ksampler_with_lora(graph: Graph) -> None:
-    loaded = load(graph, ANIMATE)
-    lora = graph.add("LoraLoaderModelOnly", 0, model=loaded["MODEL"], lora_name=LORA)
+    loaded = load(graph)
+    lora = graph.add("LoraLoaderModelOnly", 0, bypassed=True, model=loaded["MODEL"], lora_name=LORA)
     image = picture(graph)
-    texts = prompts(graph, loaded["CLIP"], "a girl in a pink dress waves her arms on a green hill, clouds drift by")
+    texts = prompts(graph, loaded["CLIP"], "it gets dark")
     guided = guide(graph, loaded, image, texts, "animate")
     sampled = graph.add(
         "KSampler",
@@ -245,8 +260,8 @@ def native_ksampler_with_lora(graph: Graph) -> None:
         negative=guided["negative"],
         latent_image=guided["LATENT"],
         seed=SEED,
-        steps=30,
-        cfg=7.5,
+        steps=25,
+        cfg=3.0,
         sampler_name="euler",
         scheduler="simple",
     )
@@ -258,10 +273,10 @@ The model is ComfyUI's own MODEL: any sampler and scheduler works on its noise s
 torch.compile. `euler` with `simple` is the published DDIM without fresh noise; `euler_ancestral` is near the
 published one with it.
 
-{file_note(ANIMATE)} {IMAGE_NOTE}
+{embedded_note(ANIMATE)} {IMAGE_NOTE}
 
-**The LoRA** is one of yours, in `models/loras`, made with ComfyUI's **Train LoRA** for instance. You have none?
-Select **Load LoRA** and press Ctrl+B to pass it by.
+**The LoRA** is passed by until you have one in `models/loras`, made with `dynamicrafter train` or ComfyUI's **Train LoRA**: then
+choose it in **Load LoRA**, and press Ctrl+B there.
 
 KSampler guides by text and image together and does not rescale; **DynamiCrafter Sampler** does both.
 """,
@@ -272,7 +287,7 @@ KSampler guides by text and image together and does not rescale; **DynamiCrafter
 
 
 def text_to_video(graph: Graph) -> None:
-    loaded = load(graph, GENERATE)
+    loaded = load(graph, GENERATE)  # the embedded model needs an image
     positive, negative = prompts(graph, loaded["CLIP"], "a sailing boat on the sea at sunset, waves, oil painting")
     empty = graph.add("EmptyLatentImage", 2, title="16 frames", width=512, height=320, batch_size=16)
     sampler = graph.add(
@@ -291,7 +306,7 @@ def text_to_video(graph: Graph) -> None:
         f"""
 A prompt alone becomes 16 frames: the `batch_size` of **Empty Latent Image** is the number of frames.
 
-{file_note(GENERATE)} VideoCrafter1's text-to-video models work the same.
+The model is {file_note(GENERATE)}. VideoCrafter1's text-to-video models work the same.
 
 *Image guidance* has no meaning here: these models see no image.
 """,
@@ -302,10 +317,10 @@ A prompt alone becomes 16 frames: the `batch_size` of **Empty Latent Image** is 
 
 
 def storyboard(graph: Graph) -> None:
-    loaded = load(graph, INTERPOLATE)
+    loaded = load(graph)
     first = picture(graph, "Picture 1")
-    pictures = [first, flip(graph, first, "Picture 2 (flipped)"), first]
-    told = ["a girl turns around on a green hill", "a girl turns back, clouds drift by"]
+    pictures = [first, dusk(graph, first, "Picture 2 (darkened)"), first]
+    told = ["it gets dark", "it gets bright"]
     negative = write(graph, loaded["CLIP"], "", "Negative prompt")
     clips = []
     for number, text in enumerate(told):
@@ -320,7 +335,7 @@ def storyboard(graph: Graph) -> None:
 Several pictures in a row, with a prompt for each way between two of them. Every clip begins with the picture the last one
 ended with; the two frames that show it are blended into one, so that nothing stands still at the joint.
 
-{file_note(INTERPOLATE)} {FLIP_NOTE} The third
+{embedded_note(INTERPOLATE)} {DUSK_NOTE} The third
 picture is the first one again: the story goes there and back.
 
 **A further picture:** copy the nodes of one column, connect the last picture and the new one, and join the clip as the
@@ -346,12 +361,12 @@ def join(graph: Graph, before: Output, after: Output) -> Output:
 
 
 def batch_of_images(graph: Graph) -> None:
-    loaded = load(graph, ANIMATE)
+    loaded = load(graph)
     first = picture(graph, "Image 1")
     second = flip(graph, first, "Image 2 (flipped)")
     third = flip(graph, first, "Image 3 (upside down)", "x-axis: vertically")
     images = batch(graph, 1, first, second, third, title="All images")
-    texts = prompts(graph, loaded["CLIP"], "wind in the hair, clouds drift by")
+    texts = prompts(graph, loaded["CLIP"], "the camera zooms out")
     guided = guide(graph, loaded, images, texts, "animate")
     frames = sample(graph, loaded, guided)
     clips = graph.add("RebatchImages", 4, title="A clip each", images=frames, batch_size=16)["IMAGE"]
@@ -361,7 +376,7 @@ def batch_of_images(graph: Graph) -> None:
 Three images, three clips of 16 frames, in one run. Images of another size are fitted to the first. **Rebatch Images** cuts
 the frames into clips (`batch_size` is the number of frames of one), and **Save Video** writes a file for each.
 
-{file_note(ANIMATE)} {FLIP_NOTE}
+{embedded_note(ANIMATE)} {FLIP_NOTE}
 
 A batch needs as many times the memory as it has images. For folders of hundreds, queue this workflow once for each.
 """,

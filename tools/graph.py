@@ -92,6 +92,13 @@ class Output:
     def type(self) -> str:
         return self.node.kind.outputs[self.slot][1]
 
+    def past_bypassed(self) -> Output:
+        """Where the data comes from when bypassed nodes hand on their first input of the same type."""
+        if not self.node.bypassed:
+            return self
+        given = (value for value in self.node.values.values() if isinstance(value, Output))
+        return next(value for value in given if value.type == self.type).past_bypassed()
+
 
 @dataclass(eq=False)
 class Node:
@@ -102,6 +109,7 @@ class Node:
     title: str
     height: int
     properties: dict[str, Any] = field(default_factory=dict)
+    bypassed: bool = False  # what comes in goes out again, as if the node were not there
     position: tuple[int, int] = (0, 0)
 
     def __getitem__(self, name: str) -> Output:
@@ -133,7 +141,8 @@ class Node:
         for one in self.kind.inputs:
             given = self.values.get(one.name)
             if isinstance(given, Output):
-                inputs[one.name] = [str(given.node.id), given.slot]
+                source = given.past_bypassed()
+                inputs[one.name] = [str(source.node.id), source.slot]
             elif one in self.widgets():
                 inputs[one.name] = self.value(one)
         return {
@@ -162,19 +171,23 @@ class Graph:
         self.notes: list[Note] = []
         self.stack: list[Node | Note] = []
 
-    def add(self, kind: str, column: int, *, title: str = "", models: Any = (), **values: Any) -> Node:
+    def add(
+        self, kind: str, column: int, *, title: str = "", models: Any = (), bypassed: bool = False, **values: Any
+    ) -> Node:
         read = Kind.read(kind, self.object_info[kind])
         unknown = set(values) - {one.name for one in read.inputs}
         if unknown:
             raise ValueError(f"{kind} has no input {', '.join(sorted(unknown))}")
         node = Node(len(self.stack) + 1, read, column, values, title, 0)
-        rows = max(len(node.sockets()), len(read.outputs)) + len(node.widget_values())
+        unset = [one for one in read.inputs if one.is_widget and one not in node.widgets()]  # shown, though not saved
+        rows = max(len(node.sockets()), len(read.outputs)) + len(node.widget_values()) + len(unset)
         node.height = HEIGHTS.get(kind, 20 + ROW * rows) + SHOWS_TEXT.get(kind, 0)
         node.properties = {
             "Node name for S&R": kind,
             "cnr_id": "comfy-core" if read.core else "dynamicrafter",
             **({"models": list(models)} if models else {}),
         }
+        node.bypassed = bypassed
         self.nodes.append(node)
         self.stack.append(node)
         return node
@@ -186,7 +199,7 @@ class Graph:
 
     def prompt(self) -> dict[str, Any]:
         """What /prompt takes."""
-        return {str(node.id): node.prompt() for node in self.nodes}
+        return {str(node.id): node.prompt() for node in self.nodes if not node.bypassed}
 
     def arrange(self) -> None:
         floor: dict[int, int] = {}
@@ -251,7 +264,7 @@ class Graph:
             "size": [COLUMN, node.height],
             "flags": {},
             "order": node.id - 1,
-            "mode": 0,
+            "mode": 4 if node.bypassed else 0,
             **({"title": node.title} if node.title else {}),
             "inputs": sockets + widgets,
             "outputs": outputs,

@@ -11,6 +11,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd
+import torch
 from comfy.clip_vision import ClipVisionModel
 from comfy.model_patcher import ModelPatcher
 from comfy.sd1_clip import SD1ClipModel, SDClipModel
@@ -104,6 +105,9 @@ def load_vae(checkpoint: Checkpoint) -> comfy.sd.VAE:
         kind = ReferenceVAE
         state = {key: value for key, value in state.items() if not is_of_references(key)}
     vae = kind(sd=state, config={"params": {"ddconfig": figures, "embed_dim": config.embed_dim}})
+    for norm in vae.first_stage_model.modules():
+        if isinstance(norm, torch.nn.GroupNorm):  # the host takes 32 groups for granted
+            norm.num_groups = config.norm_groups
     vae.latent_channels = config.embed_dim
     vae.upscale_ratio = vae.downscale_ratio = config.size_factor
     if isinstance(vae, ReferenceVAE):

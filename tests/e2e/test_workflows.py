@@ -16,16 +16,18 @@ import pytest
 import repository
 from standins import HEIGHT, WIDTH
 
+SIDE = 64  # of the embedded model's videos
+
 # frames, fps, width, height of each video
 EXPECTED = {
-    "animate_image": [(16, 8, WIDTH, HEIGHT)],
-    "dual_guidance_compare": [(16, 8, 2 * WIDTH, 2 * HEIGHT)],
-    "interpolate_two_images": [(16, 8, WIDTH, HEIGHT)],
-    "looping_video": [(3 * 15, 8, WIDTH, HEIGHT)],
-    "native_ksampler_with_lora": [(16, 8, WIDTH, HEIGHT)],
+    "animate_image": [(16, 8, SIDE, SIDE)],
+    "dual_guidance_compare": [(16, 8, 2 * SIDE, 2 * SIDE)],
+    "interpolate_two_images": [(16, 8, SIDE, SIDE)],
+    "looping_video": [(3 * 15, 8, SIDE, SIDE)],
+    "native_ksampler_with_lora": [(16, 8, SIDE, SIDE)],
     "text_to_video": [(16, 10, WIDTH, HEIGHT)],
-    "storyboard": [(31, 8, WIDTH, HEIGHT)],
-    "batch_of_images": [(16, 8, WIDTH, HEIGHT)] * 3,
+    "storyboard": [(31, 8, SIDE, SIDE)],
+    "batch_of_images": [(16, 8, SIDE, SIDE)] * 3,
 }
 
 
@@ -55,9 +57,11 @@ def test_lora_changes_the_video(server: comfyui.ComfyUI, prompt: Callable[..., d
 
     def pixels(strength: float) -> np.ndarray:
         changed = prompt("native_ksampler_with_lora")
-        for node in changed.values():
-            if node["class_type"] == "LoraLoaderModelOnly":
-                node["inputs"]["strength_model"] = strength
+        (load,) = (key for key, node in changed.items() if node["class_type"] == "DynamiCrafterLoad")
+        (sampler,) = (node for node in changed.values() if node["class_type"] == "KSampler")
+        lora = {"model": [load, 0], "lora_name": examples.LORA, "strength_model": strength}
+        changed["lora"] = {"class_type": "LoraLoaderModelOnly", "inputs": lora}
+        sampler["inputs"]["model"] = ["lora", 0]
         (file,) = server.run(changed)
         with av.open(file) as container:
             return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)

@@ -111,17 +111,29 @@ def test_a_mask_keeps_what_is_black(load, scene, sample) -> None:
     assert (out[..., 5:] - given[..., 5:]).abs().mean() > 0.1
 
 
-def test_the_embedded_model_is_loaded_or_its_absence_explained(run, ours) -> None:
-    files = ours("nodes.host.files")
-    folder = Path(ours("dynamicrafter_core").__file__).parent / "embedded"
-    if list(folder.glob("*.safetensors")):
-        model, clip, vision, vae = run(
-            "DynamiCrafterLoad", checkpoint="embedded", variant="auto", weight_dtype="default"
+def test_the_embedded_models_parts_are_in_the_host_what_they_are_in_the_core(run, ours) -> None:
+    model, clip, vision, vae = run("DynamiCrafterLoad", checkpoint="embedded", variant="auto", weight_dtype="default")
+    core = ours("dynamicrafter_core.checkpoints.checkpoint").load_checkpoint(ours("nodes.host.files").embedded_path())
+
+    ((tokens, _),) = run("CLIPTextEncode", clip=clip, text="the camera pans left")[0]
+    expected = core.load("text", torch.float32).encode("the camera pans left")
+    torch.testing.assert_close(tokens.float(), expected, atol=1e-3, rtol=1e-3)
+
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.inference_mode():
+        seen = ours("nodes.host.vision").encode_images(vision, pixels)[:2]
+        expected = core.load("vision", torch.float32)(
+            ours("dynamicrafter_core.models.preprocess").preprocess_for_clip(pixels, 64)
         )
-        assert all(part is not None for part in (model, clip, vision, vae))
-    else:
-        with pytest.raises(ValueError, match="The embedded model is not in .*choose a checkpoint"):
-            files.embedded_path()
+        torch.testing.assert_close(seen, expected, atol=1e-3, rtol=1e-3)
+
+        autoencoder = core.load("autoencoder", torch.float32)
+        z = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+        expected = ((autoencoder.decode(z) + 1) / 2).clamp(0, 1).movedim(1, -1)
+        torch.testing.assert_close(ours("nodes.host.vae").decode(vae, z), expected, atol=2e-3, rtol=2e-3)
+        encoded = vae.encode(((pixels + 1) / 2).movedim(1, -1))
+        mean, logvar = autoencoder.encode(pixels)
+        assert ((encoded - mean).abs() < 6 * (0.5 * logvar).exp() + 2e-3).all()
 
 
 def test_files_of_any_container_load(run, tiny_file, load) -> None:
