@@ -108,8 +108,7 @@ def picture(graph: Graph, title: str = "Image") -> Output:
 
 def dusk(graph: Graph, image: Output, title: str) -> Output:
     black = graph.add("EmptyImage", 0, title="Black", width=64, height=64)["IMAGE"]
-    blended = graph.add("ImageBlend", 0, title=title, image1=image, image2=black, blend_factor=0.6)
-    return blended["IMAGE"]
+    return graph.add("ImageBlend", 0, title=title, image1=image, image2=black, blend_factor=0.6)["IMAGE"]
 
 
 def flip(graph: Graph, image: Output, title: str, how: str = "y-axis: horizontally") -> Output:

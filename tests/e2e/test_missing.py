@@ -44,12 +44,26 @@ def page(request: pytest.FixtureRequest, tab: browser.Tab) -> Iterator[browser.T
 def without_its_file(kind: str) -> dict[str, Any]:
     """The first workflow, with a node of this kind that names a file nobody has."""
     graph = json.loads((hosts.ROOT / "workflows" / "animate_image.json").read_text(encoding="utf-8"))
-    if kind == "DynamiCrafterLoadParts":  # in place of the loader
+    if kind == "DynamiCrafterLoadParts":  # which gives the MODEL instead of the loader
         (loader,) = (node for node in graph["nodes"] if node["type"] == "DynamiCrafterLoad")
         names = ("unet", "projector", "variant", "weight_dtype")
-        loader["type"] = loader["properties"]["Node name for S&R"] = kind
-        loader["inputs"] = [{"name": name, "type": "COMBO", "widget": {"name": name}, "link": None} for name in names]
-        loader["widgets_values"] = ["", "in the same file", "auto", "default"]
+        parts = {
+            **loader,
+            "id": graph["last_node_id"] + 1,
+            "type": kind,
+            "pos": [-400, 0],
+            "inputs": [{"name": name, "type": "COMBO", "widget": {"name": name}, "link": None} for name in names],
+            "outputs": loader["outputs"][:1],
+            "properties": {"Node name for S&R": kind},
+            "widgets_values": ["", "in the same file", "auto", "default"],
+        }
+        loader["outputs"] = [{**loader["outputs"][0], "links": []}, *loader["outputs"][1:]]
+        graph["links"] = [
+            [link, parts["id"], *rest] if (source, rest[0]) == (loader["id"], 0) else [link, source, *rest]
+            for link, source, *rest in graph["links"]
+        ]
+        graph["nodes"].append(parts)
+        graph["last_node_id"] = parts["id"]
     return graph
 
 
