@@ -1,7 +1,7 @@
-"""Small random-weight files under the names of the example workflows, where the released ones of 5 to 10 GB are not at hand.
+"""Small random-weight files for the examples that the embedded model cannot run: text to video, and a LoRA.
 
-They have the released layout, so every node does its work; what comes out is coloured noise. The end-to-end tests, the
-screenshots and, without a real model, the demo run on them.
+They have the released layout, so every node does its work; what comes out is coloured noise. The end-to-end tests and the
+screenshots run on them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,6 @@ WIDTH, HEIGHT = 128, 64
 EMBEDDED = hosts.ROOT / "dynamicrafter_core" / "embedded" / "model.safetensors"
 
 
-def family_name(file: str) -> str:
-    return Path(file).stem
-
-
 def write_checkpoint(path: Path) -> None:
     import torch
     from micro import micro_configs, micro_state
@@ -33,7 +29,7 @@ def write_checkpoint(path: Path) -> None:
     from dynamicrafter_core.checkpoints.naming import PREFIXES
     from dynamicrafter_core.models.parts import build
 
-    family = family_name(path.name)
+    family = path.stem
     prefix = PREFIXES["autoencoder"]
     state = {key: tensor for key, tensor in micro_state(family).items() if not key.startswith(prefix)}
     # Eight times smaller latents, as the released models have: theirs of a hundredth of the size would outweigh the UNet.
@@ -64,8 +60,11 @@ def write_lora(path: Path, rank: int = 4) -> None:
 
 def write_all(base: Path) -> None:
     """Into the models folder of a server's base folder; files that are there stay."""
-    wanted = {base / "models" / "checkpoints" / name: write_checkpoint for name in examples.FILES}
-    wanted[base / "models" / "loras" / examples.LORA] = write_lora
+    models = base / "models"
+    wanted = {
+        models / "checkpoints" / examples.GENERATE: write_checkpoint,
+        models / "loras" / examples.LORA: write_lora,
+    }
     for path, write in wanted.items():
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

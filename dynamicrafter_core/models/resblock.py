@@ -10,7 +10,7 @@ from .layout import repeat_rows, to_frames, to_volume
 
 
 class TimeConv(nn.Conv3d):
-    """A convolution along time, b c t 1 p, done in two dimensions: CPUs are two to four times as fast with those."""
+    """A convolution along time, b c t 1 p, done in two dimensions, in which CPUs are faster."""
 
     def forward(self, line: Tensor) -> Tensor:
         return F.conv2d(line.squeeze(3), self.weight.squeeze(-1), self.bias, padding=self.padding[:2]).unsqueeze(3)

@@ -77,19 +77,17 @@ def draw_scenes(
     return Scenes(front=front, back_canvas=back, front_canvas=over, things=things, **on_device)
 
 
-def render(
-    scenes: Scenes, rates: Tensor, extents: Tensor, height: int, width: int, unit: int = 0
-) -> tuple[Tensor, Tensor]:
+def render(scenes: Scenes, rates: Tensor, extents: Tensor, height: int, width: int, unit: int) -> tuple[Tensor, Tensor]:
     """rates [N,RATES], extents [N,T] (how far each frame has come) -> pixels [N,3,T,H,W] in -1..1, front [N,1,T,H,W] in 0..1.
 
     `unit`: pixels to a width of the scene; more than the picture has, and it shows the scene's middle.
     """
-    device, longer = scenes.front.device, unit or max(height, width)
+    device = scenes.front.device
     change = dict(
         zip(RATES, (rates.to(device)[:, :, None] * extents.to(device)[:, None]).unbind(1), strict=True)
     )  # n t
-    x = ((torch.arange(width, device=device) + 0.5) - width / 2) / longer
-    y = (((torch.arange(height, device=device) + 0.5) - height / 2) / longer)[:, None]
+    x = ((torch.arange(width, device=device) + 0.5) - width / 2) / unit
+    y = (((torch.arange(height, device=device) + 0.5) - height / 2) / unit)[:, None]
 
     def wide(value: Tensor) -> Tensor:
         return value[..., None, None] if value.ndim == 2 else value[:, None, None, None]  # n t 1 1
@@ -107,7 +105,7 @@ def render(
     below = wide(scenes.horizon) + amplitude * (frequency * wave_x + phase).sin() - y
     front = wide(scenes.front)
     outside = torch.where(front == OBJECT, _outside(scenes, u, v) * growth, below)
-    cover = (-outside * zoom * 2 * longer).sigmoid() * (front != PLAIN)
+    cover = (-outside * zoom * 2 * unit).sigmoid() * (front != PLAIN)
 
     back = _sample(scenes.back_canvas, x - wide(change["sky"]), y)
     is_object = front == OBJECT
