@@ -1,12 +1,30 @@
 """What the UNet's building blocks have in common: the signals they get, and how they are chained."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class Beginning:
+    """What guidance branches that run one after another have in common: everything before the first of them reads its text."""
+
+    def __init__(self) -> None:
+        self.held: dict[Any, Tensor] = {}
+        self.over = False
+
+    def once(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
+        """The result of `make`, from the first branch that came here."""
+        if key in self.held:
+            return self.held[key]
+        made = make()
+        if not self.over:
+            self.held[key] = made
+        return made
 
 
 @dataclass(frozen=True)
@@ -19,10 +37,27 @@ class Signals:
     image: Tensor | None  # k*b t n d, or k*b 1 n d when all frames share the tokens
     image_strength: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict)
+    beginning: Beginning | None = None  # None: the branches run together, in one batch
 
     @property
     def rows(self) -> int:
         return self.text.shape[0]
+
+    def apart(self) -> Iterator["Signals"]:
+        """The signals of each branch, to be run one after another."""
+        beginning, clips = Beginning(), self.embedding.shape[0]
+        images = self.text.shape[0] // clips * [None] if self.image is None else self.image.split(clips)
+        for text, image in zip(self.text.split(clips), images, strict=True):
+            yield replace(self, text=text, image=image, beginning=beginning)
+
+    def once(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
+        return make() if self.beginning is None else self.beginning.once(key, make)
+
+    def read_text(self) -> Tensor:
+        """The text; from here on the branches differ."""
+        if self.beginning is not None:
+            self.beginning.over = True
+        return self.text
 
 
 class Block(nn.Module):
@@ -37,7 +72,8 @@ class Stage(nn.ModuleList):
 
     def forward(self, h: Tensor, signals: Signals) -> Tensor:
         for layer in self:
-            h = layer(h, signals) if isinstance(layer, Block) else layer(h)
+            run = partial(layer, h, signals) if isinstance(layer, Block) else partial(layer, h)
+            h = signals.once(layer, run)
         return h
 
 

@@ -1,5 +1,6 @@
 """The transformers: over the pixels of each frame (with text and image), and over the frames of each pixel."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -96,7 +97,7 @@ class DualAttention(Attention):
         options = signals.options
         # Text is the same for all frames of a clip: one long query sequence per clip, keys and values once per clip.
         clips = q.reshape(signals.rows, -1, q.shape[-1])
-        text = signals.text
+        text = signals.read_text()
         out = self.attention(clips, self.to_k(text), self.to_v(text), self.heads, options=options).view_as(q)
         if signals.image is not None and hasattr(self, "to_k_ip"):
             tokens = signals.image.flatten(0, 1)  # (k b t) n d, or (k b) n d
@@ -139,11 +140,14 @@ class TransformerBlock(nn.Module):
         self.norm3 = operations.LayerNorm(width, **make)
 
     def forward(self, x: Tensor, signals: Signals) -> Tensor:
-        x = x + self.attn1(self.norm1(x), signals)
+        x = signals.once(self, partial(self._attend_to_itself, x, signals))
         if isinstance(self.attn2, DualAttention):  # here the guidance branches part
             x = repeat_rows(x, signals.rows * signals.frames)
         x = x + self.attn2(self.norm2(x), signals)
         return x + self.ff(self.norm3(x))
+
+    def _attend_to_itself(self, x: Tensor, signals: Signals) -> Tensor:
+        return x + self.attn1(self.norm1(x), signals)
 
 
 class SpatialTransformer(Block):
@@ -193,11 +197,14 @@ class SpatialTransformer(Block):
         self.proj_out = operations.Linear(channels, channels, **make)
 
     def forward(self, h: Tensor, signals: Signals) -> Tensor:
-        tokens = self.proj_in(self.norm(h).flatten(2).transpose(1, 2))  # (b t) (h w) c
+        tokens = signals.once(self.proj_in, partial(self._tokens, h))  # (b t) (h w) c
         for block in self.transformer_blocks:
             tokens = block(tokens, signals)
         out = self.proj_out(tokens).transpose(1, 2).unflatten(2, h.shape[2:])
         return repeat_rows(h, out.shape[0]) + out
+
+    def _tokens(self, h: Tensor) -> Tensor:
+        return self.proj_in(self.norm(h).flatten(2).transpose(1, 2))
 
 
 class TemporalTransformer(Block):

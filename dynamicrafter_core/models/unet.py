@@ -29,6 +29,9 @@ from .transformers import SpatialTransformer, TemporalTransformer
 from .unet_config import UNetConfig
 
 Control = tuple[Sequence[Tensor], Tensor]
+LARGE = (
+    8192  # pixels of all frames; from here on a CPU is no faster with branches in one batch, and saves memory without
+)
 
 
 class VideoUNet(nn.Module):
@@ -160,11 +163,15 @@ class VideoUNet(nn.Module):
             image_strength=image_strength,
             options=options or {},
         )
-        rows = signals.rows * frames
-
         h = to_frames(x)
         if h.device.type == "cpu":  # its convolutions are fastest so, and every change of layout becomes a view
             h = h.contiguous(memory_format=torch.channels_last)
+            if h.shape[0] * h.shape[2] * h.shape[3] >= LARGE and signals.rows > x.shape[0] and not (control or options):
+                return torch.cat([self._run(h, branch, None) for branch in signals.apart()])
+        return self._run(h, signals, control)
+
+    def _run(self, h: Tensor, signals: Signals, control: Control | None) -> Tensor:
+        frames, rows = signals.frames, signals.rows * signals.frames
         skips = []
         for index, stage in enumerate(self.input_blocks):
             h = stage(h, signals)

@@ -5,6 +5,7 @@ import torch
 from golden import assert_golden, fill, golden, golden_input
 
 from dynamicrafter_core.errors import InputError
+from dynamicrafter_core.models import unet as unet_module
 from dynamicrafter_core.models.layout import to_volume
 from dynamicrafter_core.models.resblock import TimeConv
 from dynamicrafter_core.models.unet import VideoUNet
@@ -141,9 +142,17 @@ def test_clips_of_a_batch_do_not_mix():
     torch.testing.assert_close(unet(*clip), alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture(params=["in one batch", "one after another"])
+def way(request, monkeypatch) -> str:
+    """How guidance branches run: a CPU takes those of large clips one after another."""
+    if request.param == "one after another":
+        monkeypatch.setattr(unet_module, "LARGE", 0)
+    return request.param
+
+
 @pytest.mark.parametrize("branches", [2, 3])
 @pytest.mark.parametrize("image_frames", [1, 5])
-def test_branches_share_their_beginning_and_nothing_else(branches, image_frames):
+def test_branches_share_their_beginning_and_nothing_else(way, branches, image_frames):
     unet = fill(VideoUNet(THIN))
     x, t, _, _, fs = random_clip(THIN, 2, 5, 4, 4)
     text = golden_input("texts", [branches * 2, 7, THIN.context_dim])
@@ -152,13 +161,18 @@ def test_branches_share_their_beginning_and_nothing_else(branches, image_frames)
     torch.testing.assert_close(unet(x, t, text, image, fs), torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
-def test_the_beginning_runs_once_for_all_branches():
+def test_the_beginning_runs_once_for_all_branches(way):
     unet = fill(VideoUNet(THIN))
     x, t, _, _, fs = random_clip(THIN, 1, 5, 4, 4)
-    rows = []
-    unet.input_blocks[1][0].register_forward_hook(lambda module, args, out: rows.append(out.shape[0]))
+    res, spatial, temporal = unet.input_blocks[1]
+    first = spatial.transformer_blocks[0]
+    rows = {name: [] for name in ("res", "own", "text", "time", "middle")}
+    layers = (res, first.attn1, first.attn2, temporal, unet.middle_block[0])
+    for seen, layer in zip(rows.values(), layers, strict=True):
+        layer.register_forward_hook(lambda module, args, out, seen=seen: seen.append(out.shape[0]))
     unet(x, t, golden_input("texts", [3, 7, THIN.context_dim]), None, fs)
-    assert rows == [5]
+    many = [5, 5, 5] if way == "one after another" else [15]
+    assert rows == {"res": [5], "own": [5], "text": many, "time": many, "middle": many}
 
 
 def test_convolution_over_time_in_two_dimensions_is_the_one_in_three():
