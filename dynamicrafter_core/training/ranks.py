@@ -1,15 +1,18 @@
-"""Several processes, one training: each draws its share of every batch, and they agree on the gradients.
+"""Several processes, one training: each draws its share of every batch, they agree on the gradients, and each learns its share
+of the weights, so that what the optimiser keeps of a weight is kept once among all of them.
 
 Started by `torchrun`; with one process this does nothing.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, distributed
 
 from ..errors import InputError
+
+BUCKET = 2**25  # numbers in one message
 
 
 class Ranks:
@@ -30,16 +33,33 @@ class Ranks:
         each = len(numbers) // self.count
         return numbers[self.rank * each : (self.rank + 1) * each]
 
-    def average(self, tensors: Iterable[Tensor]) -> None:
-        """In place, in one message."""
+    def owners(self, sizes: Sequence[int]) -> list[int]:
+        """The process that learns each of the weights of these sizes; all get about as much."""
+        held = [0] * self.count
+        owners = [0] * len(sizes)
+        for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+            owners[index] = held.index(min(held))
+            held[owners[index]] += sizes[index]
+        return owners
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """In place."""
         if self.count == 1:
             return
-        held = list(tensors)
-        flat = torch.cat([tensor.reshape(-1) for tensor in held])
-        distributed.all_reduce(flat)
-        flat /= self.count
-        for tensor, part in zip(held, flat.split([tensor.numel() for tensor in held]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            distributed.all_reduce(flat)
+            _unpack(flat / self.count, bucket)
+
+    def spread(self, tensors: Sequence[Tensor], owners: Sequence[int]) -> None:
+        """In place: every tensor becomes what its owner has."""
+        if self.count == 1:
+            return
+        for owner in range(self.count):
+            for bucket in _buckets([tensor for tensor, its in zip(tensors, owners, strict=True) if its == owner]):
+                flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+                distributed.broadcast(flat, owner)
+                _unpack(flat, bucket)
 
     def agree(self, flag: bool) -> bool:
         """Whether any process says so: all must stop at the same step."""
@@ -52,6 +72,23 @@ class Ranks:
     def close(self) -> None:
         if self.count > 1:
             distributed.destroy_process_group()
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """A few tensors at a time: one message for many small ones, and never a copy of them all."""
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        if bucket and sum(each.numel() for each in bucket) + tensor.numel() > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
+
+
+def _unpack(flat: Tensor, tensors: list[Tensor]) -> None:
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def local_device(device: torch.device) -> torch.device:

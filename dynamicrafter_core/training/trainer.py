@@ -101,7 +101,7 @@ class Trainer:
         trained = self._trainable(stage, heads)
         for parameter in trained.values():
             parameter.requires_grad_(True)
-        optimiser = Optimiser(trained, stage)
+        optimiser = Optimiser(trained, stage, ranks)
         if self.waiting:
             if heads is not None:
                 heads.load_state_dict(
@@ -112,9 +112,8 @@ class Trainer:
             self.waiting = {}
         if "unet" in self.model.parts:
             checkpoint_stages(self.model.part("unet"), stage.checkpointing)
-        held_out = None
-        if ranks.first and stage.objective != "towers":
-            held_out = source("held-out", range(recipe.evaluate_clips))
+        evaluates = stage.objective != "towers"
+        held_out = source("held-out", range(recipe.evaluate_clips)) if ranks.first and evaluates else None
         shares = _Shares(stage, source, ranks)
         saved_at = logged_at = time.monotonic()
         clips_since = 0
@@ -130,10 +129,13 @@ class Trainer:
                 now = time.monotonic()
                 rate, logged_at, clips_since = clips_since / max(now - logged_at, 1e-6), now, 0
                 self._log(stage, {"loss": loss, **figures, "clips_per_second": rate}, rate)
-            if held_out is not None and (done % recipe.evaluate_every == 0 or done == stage.steps):
-                self._evaluate(stage, held_out, optimiser, last=done == stage.steps)
+            if evaluates and (done % recipe.evaluate_every == 0 or done == stage.steps):
+                with optimiser.averaged():
+                    if held_out is not None:
+                        self._evaluate(stage, held_out)
             up = ranks.agree(self.stopped or (deadline is not None and time.monotonic() >= deadline))
-            if done < stage.steps and (up or time.monotonic() - saved_at >= recipe.save_seconds):
+            due = ranks.agree(time.monotonic() - saved_at >= recipe.save_seconds)
+            if done < stage.steps and (up or due):
                 self._save({**optimiser.state(), **_prefixed("heads.", heads)})
                 saved_at = time.monotonic()
             if up and done < stage.steps:
@@ -192,12 +194,9 @@ class Trainer:
             frames = clips.pixels[:, :, :: max(1, clips.pixels.shape[2] // 2)].transpose(1, 2).flatten(0, 1)
             normalise_latents(self.model.part("autoencoder"), frames.to(self.dtype))
 
-    def _evaluate(self, stage: Stage, clips: Clips, optimiser: Optimiser, last: bool) -> None:
-        live = [parameter.detach().clone() for parameter in optimiser.working]
-        torch._foreach_copy_(optimiser.working_data(), optimiser.average)
+    def _evaluate(self, stage: Stage, clips: Clips) -> None:
         rows = [(self.recipe.seed, "evaluation", number) for number in range(self.recipe.evaluate_clips)]
         result = evaluate(self.model, clips, stage, rows, Dials(steps=self.recipe.sample_steps))
-        torch._foreach_copy_(optimiser.working_data(), live)
         if result.strips is not None:
             self.samples = list(zip(result.captions, result.strips.cpu(), strict=True))
         if result.figures:

@@ -16,6 +16,7 @@ from dynamicrafter_core.training.conditions import condition, encode_clips, enco
 from dynamicrafter_core.training.model import Model, attend_in_rows, make_model, normalise_latents
 from dynamicrafter_core.training.objectives import diffusion_loss, draw_timesteps
 from dynamicrafter_core.training.optimiser import Optimiser, learning_rate
+from dynamicrafter_core.training.ranks import Ranks
 from dynamicrafter_core.training.recipe import Stage, Timesteps
 from dynamicrafter_core.training.trainer import Trainer
 
@@ -143,7 +144,7 @@ def test_bf16_learns_on_float32_copies(tmp_path: Path) -> None:
     trainer = Trainer(recipe, tmp_path, "cpu")
     assert next(trainer.model.part("unet").parameters()).dtype == torch.bfloat16
     layer = dict(trainer.model.named_parameters())["unet.time_embed.0.weight"]
-    optimiser = Optimiser({"layer": layer}, recipe.stages[0])
+    optimiser = Optimiser({"layer": layer}, recipe.stages[0], Ranks(torch.device("cpu")))
     before = optimiser.masters[0].clone()
     optimiser.gradients[0].fill_(1.0)
     optimiser.step(0)
@@ -154,7 +155,9 @@ def test_bf16_learns_on_float32_copies(tmp_path: Path) -> None:
 
 def test_the_average_follows_the_weights_slowly() -> None:
     layer = torch.nn.Parameter(torch.zeros(4, 4))
-    optimiser = Optimiser({"layer": layer}, stage(lr=0.1, warmup=0, ema=0.9, weight_decay=0.0))
+    optimiser = Optimiser(
+        {"layer": layer}, stage(lr=0.1, warmup=0, ema=0.9, weight_decay=0.0), Ranks(torch.device("cpu"))
+    )
     for step in range(40):
         optimiser.gradients[0].fill_(-1.0)
         optimiser.step(step)
@@ -163,9 +166,20 @@ def test_the_average_follows_the_weights_slowly() -> None:
     assert torch.equal(layer.data, optimiser.average[0])
 
 
+def test_every_process_learns_about_as_much() -> None:
+    ranks = Ranks(torch.device("cpu"))
+    sizes = [1, 50, 7, 30, 1, 25, 3]
+    for count, most in ((1, 117), (2, 59), (3, 50)):
+        ranks.count = count
+        owners = ranks.owners(sizes)
+        shares = [sum(size for size, its in zip(sizes, owners, strict=True) if its == rank) for rank in range(count)]
+        assert sum(shares) == sum(sizes) and min(shares) > 0
+        assert max(shares) == most
+
+
 def test_a_gradient_that_overflows_teaches_nothing() -> None:
     layer = torch.nn.Parameter(torch.ones(4, 4))
-    optimiser = Optimiser({"layer": layer}, stage(lr=0.1, warmup=0))
+    optimiser = Optimiser({"layer": layer}, stage(lr=0.1, warmup=0), Ranks(torch.device("cpu")))
     optimiser.gradients[0].fill_(float("inf"))
     optimiser.step(0)
     assert torch.equal(layer.data, torch.ones(4, 4))
