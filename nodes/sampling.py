@@ -9,19 +9,20 @@ from .host.feedback import refuse, show
 from .host.sampler import ddim_sampler
 
 CFG_TEXT = {
-    "default": 7.5,
-    "min": 0.0,
+    "default": -1.0,
+    "min": -1.0,
     "max": 30.0,
     "step": 0.1,
-    "tooltip": "How strictly the video follows the prompt.",
+    "tooltip": "How strictly the video follows the prompt. -1: the model's own value (7.5 for DynamiCrafter and ToonCrafter, 12 for "
+    "VideoCrafter, 3 for the embedded model).",
 }
 CFG_IMAGE = {
-    "default": 7.5,
-    "min": 0.0,
+    "default": -1.0,
+    "min": -1.0,
     "max": 30.0,
     "step": 0.1,
-    "tooltip": "How strictly it follows the image. The same value as text guidance is the usual single guidance, which needs one "
-    "pass less; higher keeps closer to the image and moves less.",
+    "tooltip": "How strictly it follows the image. -1: as text guidance, the usual single guidance, which needs one pass less; "
+    "higher keeps closer to the image and moves less.",
 }
 RESCALE = {
     "default": -1.0,
@@ -38,7 +39,12 @@ ETA = {
     "step": 0.05,
     "tooltip": "Fresh noise at each step: 1 as the models were published, 0 for none.",
 }
-STEPS = {"default": 50, "min": 1, "max": 1000, "tooltip": "More are slower and finer; 25 are often enough."}
+STEPS = {
+    "default": 0,
+    "min": 0,
+    "max": 1000,
+    "tooltip": "More are slower and finer; 25 are often enough. 0: as many as the model was published with (50; the embedded model 15).",
+}
 SPACING = {
     "options": list(options.SPACINGS),
     "default": "auto",
@@ -147,7 +153,7 @@ class DynamiCrafterSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         guider = options.make_guider(model, positive, negative, cfg_text, cfg_image, guidance_rescale)
         sigmas = options.make_sigmas(model, steps, spacing, denoise, start_step)
-        noise = options.make_noise(model, positive, latent, seed, sigmas, denoise, start_step, initial_noise)
+        noise = options.make_noise(model, positive, latent, seed, sigmas, denoise, start_step, initial_noise, mask)
         show(cls, options.describe(model, guider, sigmas, start_step, initial_noise))
         return io.NodeOutput(run.sample(guider, ddim_sampler(eta), sigmas, latent, noise, seed, mask))
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from ...dynamicrafter_core.diffusion.guidance import Guidance
 from ...dynamicrafter_core.errors import InputError
 from .conditions import FRAMES
+from .images import size_in_pixels
 from .schedule import family_sampling
 
 ORDER = ("uncond", "image_only", "cond")
@@ -32,10 +33,10 @@ class FamilyGuider(comfy.samplers.CFGGuider):
         except Exception as error:
             if not comfy.model_management.is_oom(error):
                 raise
-            frames, _, height, width = latent_image.shape
+            size = size_in_pixels(latent_image, self.model_patcher.model.family.autoencoder.size_factor)
             # The host frees its models on this type of error, so it stays what it is.
             raise comfy.model_management.OOM_EXCEPTION(
-                f"There is not enough memory to sample {frames} frames of {8 * width}x{8 * height} pixels: lower the width "
+                f"There is not enough memory to sample {len(latent_image)} frames of {size} pixels: lower the width "
                 "and height or the frames, choose an fp8 weight_dtype in the loader, or start ComfyUI with --lowvram."
             ) from error
 

@@ -14,6 +14,12 @@ def to_signed(images: Tensor) -> Tensor:
     return pixels.movedim(-1, 1).float()
 
 
+def size_in_pixels(latent: Tensor, cell: int) -> str:
+    """Of what a latent [..., h, w] decodes to: `cell` pixels a side for each of its values."""
+    height, width = latent.shape[-2:]
+    return f"{cell * width}x{cell * height}"
+
+
 def fit(images: Tensor, width: int, height: int, how: Fit) -> Tensor:
     """IMAGE [N,H,W,C] -> IMAGE [N,height,width,3]"""
     fitted = torch.stack([fit_image(picture, width, height, how) for picture in to_signed(images)])

@@ -15,6 +15,7 @@ from ...dynamicrafter_core.families import Family
 from ...dynamicrafter_core.models.projector import Projector
 from . import conditions
 from .conditions import CONCAT, FRAMES, FS, IMAGE
+from .images import size_in_pixels
 from .preview import ClipFormat
 from .schedule import model_sampling
 from .unet import BRANCHES, HostUNet
@@ -77,12 +78,12 @@ class FamilyModel(comfy.model_base.BaseModel):
                 "frames, [frames, 4, height, width]: use DynamiCrafterVisualGuidance, or EmptyLatentImage with the "
                 "frames as its batch_size."
             )
-        factor = self.family.unet.size_factor
+        factor, cell = self.family.unet.size_factor, self.family.autoencoder.size_factor
         height, width = latent.shape[2:]
         if height % factor or width % factor:
             raise InputError(
-                f"A latent of {8 * width}x{8 * height} pixels does not fit this model, whose sides are multiples of "
-                f"{8 * factor} pixels: DynamiCrafterVisualGuidance rounds them so."
+                f"A latent of {size_in_pixels(latent, cell)} pixels does not fit this model, whose sides are multiples of "
+                f"{cell * factor} pixels: DynamiCrafterVisualGuidance rounds them so."
             )
 
     def check_text(self, text: Tensor, clips: int) -> Tensor:
@@ -130,7 +131,7 @@ class FamilyModel(comfy.model_base.BaseModel):
                 "DynamiCrafterVisualGuidance before the sampler."
             )
         if concat.shape[-2:] != noise.shape[-2:]:
-            sizes = [f"{8 * shape[-1]}x{8 * shape[-2]}" for shape in (noise.shape, concat.shape)]
+            sizes = [size_in_pixels(latent, self.family.autoencoder.size_factor) for latent in (noise, concat)]
             raise InputError(
                 f"The latent is of {sizes[0]} pixels and the visual detail guidance of {sizes[1]}: connect the LATENT "
                 "of the same DynamiCrafterVisualGuidance, or give both the same size."

@@ -16,6 +16,7 @@ from ...dynamicrafter_core.diffusion.initial_noise import read_initial_noise
 from ...dynamicrafter_core.diffusion.sampling import analytic_noise
 from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.models.layout import to_frames, to_volume
+from .images import size_in_pixels
 from .schedule import FamilySampling
 
 
@@ -33,7 +34,7 @@ def begin(
     if file is not None:
         expectation, variance = read_initial_noise(file)
         volume = to_volume(noise, frames or len(noise))
-        check_shape(file, expectation, volume)
+        check_shape(file, expectation, volume, model.model.family.autoencoder.size_factor)
         noise = to_frames(analytic_noise(volume, sampling.schedule, start, expectation, variance))
     return noise / seen_by_host(sampling, sigmas[0])
 
@@ -46,10 +47,9 @@ def seen_by_host(sampling: FamilySampling, sigma: Tensor) -> Tensor:
     return spread / (1 + spread**2).sqrt()
 
 
-def check_shape(file: str, expectation: Tensor, volume: Tensor) -> None:
-    measured, wanted = expectation.shape[2:], volume.shape[2:]
-    if measured != wanted:
-        was, are = (f"{frames} frames of {8 * width}x{8 * height}" for frames, height, width in (measured, wanted))
+def check_shape(file: str, expectation: Tensor, volume: Tensor, cell: int) -> None:
+    if expectation.shape[2:] != volume.shape[2:]:
+        was, are = (f"{each.shape[2]} frames of {size_in_pixels(each, cell)}" for each in (expectation, volume))
         raise InputError(
             f"The initial noise of {file} was measured on {was} pixels, and these clips are {are}: make them so, or choose "
             "another file or none."

@@ -21,8 +21,10 @@ SPACINGS = ("auto", *CORE_SPACINGS)
 def make_guider(
     model: ModelPatcher, positive: list, negative: list, text_scale: float, image_scale: float, rescale: float
 ) -> FamilyGuider:
-    """`rescale` below 0: the model's own. A model that sees no image has no image guidance."""
+    """Below 0: the model's own, and for the image the text's. A model that sees no image has no image guidance."""
     family = family_of(model, "DynamiCrafterGuider")
+    text_scale = family.cfg if text_scale < 0 else text_scale
+    image_scale = text_scale if image_scale < 0 else image_scale
     guider = FamilyGuider(model)
     guider.set_conds(positive, negative)
     separate = image_scale if family.projector is not None and image_scale != text_scale else None
@@ -31,10 +33,10 @@ def make_guider(
 
 
 def make_sigmas(model: ModelPatcher, steps: int, spacing: str, denoise: float, start_step: int) -> Tensor:
-    """`start_step` 0: the model's own."""
+    """`steps` and `start_step` 0: the model's own."""
     family = family_of(model, "DynamiCrafterSchedule")
     chosen = family.spacing if spacing == "auto" else spacing
-    return ddim_sigmas(model, steps, chosen, denoise, start_step or family.start_step)
+    return ddim_sigmas(model, steps or family.steps, chosen, denoise, start_step or family.start_step)
 
 
 def make_noise(
@@ -46,14 +48,16 @@ def make_noise(
     denoise: float,
     start_step: int,
     initial: str,
+    mask: Tensor | None,
 ) -> Tensor:
     """`initial`: a file of measured noise, or none."""
     drawn = noise.draw(latent, seed)
-    if denoise < 1 and initial != files.NONE:
-        raise InputError(
-            f"initial noise is {initial}, which begins a whole video, and denoise is {denoise:g}: set denoise to 1, or "
-            "initial noise to none."
-        )
+    if initial != files.NONE:
+        whole = f"initial noise is {initial}, which begins a whole video"
+        if denoise < 1:
+            raise InputError(f"{whole}, and denoise is {denoise:g}: set denoise to 1, or initial noise to none.")
+        if mask is not None or "noise_mask" in latent:
+            raise InputError(f"{whole}, and a mask keeps part of one: remove the mask, or set initial noise to none.")
     if denoise < 1:
         return drawn
     family = family_of(model, "DynamiCrafterSampler")
@@ -63,9 +67,15 @@ def make_noise(
 
 def describe(model: ModelPatcher, guider: FamilyGuider, sigmas: Tensor, start_step: int, initial: str) -> str:
     family = family_of(model, "DynamiCrafterSampler")
-    passes = len(guider.guidance.branches)
+    guidance = guider.guidance
+    passes = len(guidance.branches)
     plural = "es"[: 2 * (passes > 1)]
-    said = f"{max(0, len(sigmas) - 1)} steps, {passes} pass{plural} each, guidance rescale {guider.guidance.rescale:g}"
+    scales = f"{guidance.text_scale:g}" + (
+        "" if guidance.image_scale is None else f" by text and {guidance.image_scale:g} by image"
+    )
+    said = (
+        f"{max(0, len(sigmas) - 1)} steps, {passes} pass{plural} each\nguidance {scales}, rescale {guidance.rescale:g}"
+    )
     start = start_step or family.start_step
     if start == TIMESTEPS:
         return said

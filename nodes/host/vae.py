@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...dynamicrafter_core.errors import InputError
 from .encoders import ReferenceVAE
+from .images import size_in_pixels
 
 
 def check_vae(vae: comfy.sd.VAE | None, node: str) -> comfy.sd.VAE:
@@ -45,12 +46,15 @@ def decode(vae: comfy.sd.VAE, latents: Tensor) -> Tensor:
         bar.update(len(part))
         return vae.process_output(pixels)
 
-    portions = halving(run, latents, max(1, min(fitting, len(latents))))
+    portions = halving(run, latents, max(1, min(fitting, len(latents))), vae.downscale_ratio)
     return torch.cat(portions).movedim(1, -1)
 
 
-def halving(run: Callable[[Tensor], Tensor], rows: Tensor, portion: int) -> list[Tensor]:
-    """Run over the rows in portions, smaller ones when memory runs out: every row is done once, and done the same."""
+def halving(run: Callable[[Tensor], Tensor], rows: Tensor, portion: int, cell: int) -> list[Tensor]:
+    """Run over the rows in portions, smaller ones when memory runs out: every row is done once, and done the same.
+
+    `cell`: pixels a side for each of the latent's values.
+    """
     done: list[Tensor] = []
     first = 0
     while first < len(rows):
@@ -60,10 +64,9 @@ def halving(run: Callable[[Tensor], Tensor], rows: Tensor, portion: int) -> list
             continue
         except Exception as error:
             comfy.model_management.raise_non_oom(error)
-            height, width = rows.shape[2:]
             if portion == 1:
                 raise comfy.model_management.OOM_EXCEPTION(
-                    f"There is not enough memory to decode even one frame of {8 * width}x{8 * height} pixels: use "
+                    f"There is not enough memory to decode even one frame of {size_in_pixels(rows, cell)} pixels: use "
                     "'VAE Decode (Tiled)' instead of DynamiCrafterDecode, or a smaller width and height."
                 ) from error
         portion = max(1, portion // 2)  # out of the except block, which holds on to what was allocated
@@ -106,10 +109,9 @@ def halving_chunk(run: Callable[[int], Tensor], chunk: int, rows: Tensor) -> Ten
             return run(chunk)
         except Exception as error:
             comfy.model_management.raise_non_oom(error)
-            height, width = rows.shape[2:]
             if chunk == 1:
                 raise comfy.model_management.OOM_EXCEPTION(
-                    f"There is not enough memory to decode {len(rows)} frames of {8 * width}x{8 * height} pixels jointly, "
+                    f"There is not enough memory to decode {len(rows)} frames of {size_in_pixels(rows, 8)} pixels jointly, "
                     "as ToonCrafter does: make the video smaller or shorter, or decode without references."
                 ) from error
         chunk = max(1, chunk // 2)

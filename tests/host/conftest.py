@@ -119,12 +119,13 @@ def tiny_file(server: Any) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def load(run: Callable[..., tuple], tiny_file: Callable[..., str]) -> Callable[..., SimpleNamespace]:
-    """A tiny variant through DynamiCrafterLoad; the same objects for the same question."""
+    """A tiny variant, or the embedded model, through DynamiCrafterLoad; the same objects for the same question."""
     known: dict[tuple, SimpleNamespace] = {}
 
     def through_the_node(variant: str = "dynamicrafter_512", weight_dtype: str = "default") -> SimpleNamespace:
         if (variant, weight_dtype) not in known:
-            asked = {"checkpoint": tiny_file(variant), "variant": "auto", "weight_dtype": weight_dtype}
+            checkpoint = variant if variant == "embedded" else tiny_file(variant)
+            asked = {"checkpoint": checkpoint, "variant": "auto", "weight_dtype": weight_dtype}
             outputs = run("DynamiCrafterLoad", **asked)
             names = ("model", "clip", "vision", "vae")
             known[variant, weight_dtype] = SimpleNamespace(**dict(zip(names, outputs, strict=True)))

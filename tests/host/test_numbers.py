@@ -155,6 +155,17 @@ def test_a_branch_that_vanishes_is_not_run(by_text, by_image, passes, load, scen
     assert len(ran) == passes
 
 
+@pytest.mark.parametrize(
+    ("variant", "steps", "cfg"),
+    [("dynamicrafter_256", 50, 7.5), ("videocrafter2_t2v_512", 50, 12.0), ("embedded", 15, 3.0)],
+)
+def test_what_is_not_asked_for_is_the_models_own(variant, steps, cfg, load, scene, sample) -> None:
+    made = scene(load(variant), frames=2)
+    own = sample(made, steps=0, cfg_text=-1.0, cfg_image=-1.0)
+    torch.testing.assert_close(sample(made, steps=steps, cfg_text=cfg, cfg_image=cfg), own)
+    assert not torch.allclose(sample(made, steps=steps, cfg_text=cfg + 1, cfg_image=-1.0), own)
+
+
 def test_equal_scales_are_single_guidance(load, scene, sample) -> None:
     made = scene(load())
     options = {"steps": 3, "eta": 0.0, "guidance_rescale": 0.0}

@@ -1,6 +1,7 @@
 """Where and with what a run begins: the start step and the initial noise of conditional image leakage (Zhao et al. 2024)."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -69,6 +70,11 @@ def test_initial_noise_that_does_not_fit_is_refused(load, scene, sample, noise_f
         sample(made, initial_noise=name, start_step=940)
     with pytest.raises(ValueError, match="initial noise is initial_noise.pt, .* denoise is 0.5: set denoise to 1"):
         sample(made, initial_noise=name, start_step=940, denoise=0.5)
+    mask = torch.ones(1, 8, 8)
+    held = SimpleNamespace(**{**vars(made), "latent": {**made.latent, "noise_mask": mask}})
+    for masked, given in ((made, {"mask": mask}), (held, {})):
+        with pytest.raises(ValueError, match="initial_noise.pt, .* a mask keeps part of one: remove the mask"):
+            sample(masked, initial_noise=name, start_step=940, **given)
     with pytest.raises(ValueError, match="holds .*; an Analytic-Init file holds Expectation_X0 and Tr_Cov_d"):
         sample(made, initial_noise="dynamicrafter_512.safetensors", start_step=940)
 
@@ -84,10 +90,13 @@ def test_missing_initial_noise_is_named_with_where_to_get_it(pack) -> None:
 def test_node_says_where_the_run_begins_and_what_is_missing(load, scene, ours) -> None:
     options = ours("nodes.host.options")
     for variant, step, end in (
-        ("dynamicrafter_512", 0, "guidance rescale 0.7"),
+        ("dynamicrafter_512", 0, "2 passes each\nguidance 7.5, rescale 0.7"),
         ("dynamicrafter_512", 940, "from step 940 on"),
         ("videocrafter1_i2v_512_cil", 0, "meant to begin with initial noise: GraceZhao/VideoCrafter-Analytic-Init"),
     ):
         made = scene(load(variant))
         guider = options.make_guider(made.model, made.positive, made.negative, 7.5, 7.5, -1)
         assert options.describe(made.model, guider, torch.ones(3), step, "none").endswith(end)
+    guider = options.make_guider(made.model, made.positive, made.negative, 7.5, 3.0, -1)
+    said = options.describe(made.model, guider, torch.ones(3), 1000, "none")
+    assert said == "2 steps, 3 passes each\nguidance 7.5 by text and 3 by image, rescale 0"

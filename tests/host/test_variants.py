@@ -111,17 +111,24 @@ def test_a_mask_keeps_what_is_black(load, scene, sample) -> None:
     assert (out[..., 5:] - given[..., 5:]).abs().mean() > 0.1
 
 
-def test_the_embedded_models_parts_are_in_the_host_what_they_are_in_the_core(run, ours) -> None:
-    model, clip, vision, vae = run("DynamiCrafterLoad", checkpoint="embedded", variant="auto", weight_dtype="default")
+def test_sizes_are_told_in_the_embedded_models_own_pixels(load, scene, sample) -> None:
+    made = scene(load("embedded"))
+    made.latent = {"samples": torch.zeros(4, 4, 15, 15)}
+    with pytest.raises(ValueError, match="latent of 60x60 pixels .* multiples of 16 pixels"):
+        sample(made)
+
+
+def test_the_embedded_models_parts_are_in_the_host_what_they_are_in_the_core(run, load, ours) -> None:
+    loaded = load("embedded")
     core = ours("dynamicrafter_core.checkpoints.checkpoint").load_checkpoint(ours("nodes.host.files").embedded_path())
 
-    ((tokens, _),) = run("CLIPTextEncode", clip=clip, text="the camera pans left")[0]
+    ((tokens, _),) = run("CLIPTextEncode", clip=loaded.clip, text="the camera pans left")[0]
     expected = core.load("text", torch.float32).encode("the camera pans left")
     torch.testing.assert_close(tokens.float(), expected, atol=1e-3, rtol=1e-3)
 
     pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
-        seen = ours("nodes.host.vision").encode_images(vision, pixels)[:2]
+        seen = ours("nodes.host.vision").encode_images(loaded.vision, pixels)[:2]
         expected = core.load("vision", torch.float32)(
             ours("dynamicrafter_core.models.preprocess").preprocess_for_clip(pixels, 64)
         )
@@ -130,8 +137,8 @@ def test_the_embedded_models_parts_are_in_the_host_what_they_are_in_the_core(run
         autoencoder = core.load("autoencoder", torch.float32)
         z = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
         expected = ((autoencoder.decode(z) + 1) / 2).clamp(0, 1).movedim(1, -1)
-        torch.testing.assert_close(ours("nodes.host.vae").decode(vae, z), expected, atol=2e-3, rtol=2e-3)
-        encoded = vae.encode(((pixels + 1) / 2).movedim(1, -1))
+        torch.testing.assert_close(ours("nodes.host.vae").decode(loaded.vae, z), expected, atol=2e-3, rtol=2e-3)
+        encoded = loaded.vae.encode(((pixels + 1) / 2).movedim(1, -1))
         mean, logvar = autoencoder.encode(pixels)
         assert ((encoded - mean).abs() < 6 * (0.5 * logvar).exp() + 2e-3).all()
 
