@@ -227,7 +227,7 @@ More frames between the images: raise `frames` little by little; the models were
 def looping_video(graph: Graph) -> None:
     loaded = load(graph)
     image = picture(graph)
-    texts = prompts(graph, loaded["CLIP"], "the camera pans right")
+    texts = prompts(graph, loaded["CLIP"], "it gets bright")
     guided = guide(graph, loaded, image, texts, "loop")
     frames = sample(graph, loaded, guided)
     thrice = graph.add("RepeatImageBatch", 4, title="Three times round", image=frames, amount=3)["IMAGE"]

@@ -1,11 +1,12 @@
 """The points, in the order of the list they come from; each gives the rows of the table that tell about it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from dynamicrafter_core.models.layout import to_frames
+from dynamicrafter_core.training.clips import MovedClips
 from dynamicrafter_core.training.generate import decode, picture_latents
 from dynamicrafter_core.training.measures import conformity, nearest_frame, psnr
 from dynamicrafter_core.training.motion import see_motion
@@ -14,6 +15,7 @@ from dynamicrafter_core.training.motions import MOTIONS
 from .subject import Row, Subject, agreement, least, turned
 
 DIAL_CLIPS = 24  # pictures for each setting of a dial
+FINEST = 50  # steps
 MOVING = ("pan_left", "pan_right", "pan_up", "pan_down", "zoom_in", "zoom_out")
 
 
@@ -67,43 +69,64 @@ def faithfulness(subject: Subject) -> list[Row]:
     return rows + [Row("3", f"PIC{name}", score, f"< {whole:.4g}", score < whole) for name, score in scores.items()]
 
 
-def dials(subject: Subject) -> list[Row]:
-    clips = subject.clips(2000, DIAL_CLIPS, MOVING)
-    pictures = clips.pixels[:, :, 0]
+def _dial_clips(subject: Subject) -> MovedClips:
+    return subject.clips(2000, DIAL_CLIPS, MOVING)
+
+
+def fs(subject: Subject) -> list[Row]:
+    clips = _dial_clips(subject)
     low, high = subject.model.family.fs_range or (8, 32)
-
-    def extent(made: Tensor) -> float:
-        seen = subject.see(made, clips)
-        return sum(one.extent for one in seen) / len(seen)
-
-    def change(made: Tensor) -> float:
-        return float((made.diff(dim=2) ** 2).mean())
-
-    def pic(made: Tensor) -> float:
-        return float(conformity(made, pictures).mean())
-
-    def heeds(made: Tensor) -> float:
-        return agreement(subject.see(made, clips), clips.motions)
-
-    def true(made: Tensor) -> float:
-        return float(psnr(made, clips.pixels).mean())
-
-    rows = []
     speeds = [round(low * (high / low) ** (step / 4)) for step in range(5)]
     made = [subject.make(clips, fs=torch.full_like(clips.fs, fs)) for fs in speeds]
-    rows += _series("fs: extent of the motion", speeds, [extent(each) for each in made], falls=True)
-    turns: Mapping[str, tuple[str, list[float], Callable[[Tensor], float], bool]] = {
-        "cfg_image: PIC": ("image_scale", [0.0, 1.0, 2.0, 4.0, 7.0], pic, False),
-        "cfg_text: motion as prompted": ("text_scale", [0.0, 1.0, 2.0, 4.0], heeds, False),
-        "lambda: change between frames": ("image_strength", [0.5, 1.0, 1.5, 2.0, 3.0], change, True),
-        "eta: likeness to the true clip, dB": ("eta", [0.0, 0.25, 0.5, 1.0], true, False),
-        "steps: likeness to the true clip, dB": ("steps", [1, 2, 5, 10, 25], true, False),
-    }
-    for what, (dial, settings, measure, falls) in turns.items():
-        more = {"image_scale": 1.0} if dial == "text_scale" else {}
-        values = [measure(subject.make(clips, **{**more, dial: setting})) for setting in settings]
-        rows += _series(what, settings, values, falls)
-    return rows
+    return _series("fs: extent of the motion", speeds, [_extent(subject, each, clips) for each in made], falls=True)
+
+
+def cfg_image(subject: Subject) -> list[Row]:
+    clips, scales = _dial_clips(subject), [0.0, 1.0, 2.0, 4.0, 7.0]
+    made = [subject.make(clips, image_scale=scale) for scale in scales]
+    values = [float(conformity(each, clips.pixels[:, :, 0]).mean()) for each in made]
+    return _series("cfg_image: PIC", scales, values)
+
+
+def cfg_text(subject: Subject) -> list[Row]:
+    clips, scales = _dial_clips(subject), [0.0, 1.0, 2.0, 4.0]
+    made = [subject.make(clips, image_scale=1.0, text_scale=scale) for scale in scales]
+    values = [agreement(subject.see(each, clips), clips.motions) for each in made]
+    return _series("cfg_text: motion as prompted", scales, values)
+
+
+def strength(subject: Subject) -> list[Row]:
+    clips, strengths = _dial_clips(subject), [0.5, 1.0, 1.5, 2.0, 3.0]
+    made = [subject.make(clips, image_strength=strength) for strength in strengths]
+    changes = [float((each.diff(dim=2) ** 2).mean()) for each in made]
+    rows = _series("lambda: change between frames", strengths, changes, falls=True)
+    extents = [_extent(subject, each, clips) for each in made]
+    return rows + _told("lambda: extent of the motion", strengths, extents)
+
+
+def eta(subject: Subject) -> list[Row]:
+    clips, etas = _dial_clips(subject), [0.0, 0.25, 0.5, 1.0]
+    values = [_likeness(subject.make(clips, eta=eta), clips.pixels) for eta in etas]
+    return _series("eta: likeness to the true clip, dB", etas, values)
+
+
+def steps(subject: Subject) -> list[Row]:
+    """Without fresh noise, where more steps are the same way more finely; and with the model's own noise, to the true clip."""
+    clips, counts = _dial_clips(subject), [1, 2, 5, 10, 25]
+    finest = subject.make(clips, eta=0.0, steps=FINEST)
+    values = [_likeness(subject.make(clips, eta=0.0, steps=count), finest) for count in counts]
+    rows = _series(f"steps, eta 0: likeness to the clip of {FINEST} steps, dB", counts, values)
+    true = [_likeness(subject.make(clips, steps=count), clips.pixels) for count in counts]
+    return rows + _told("steps: likeness to the true clip, dB", counts, true)
+
+
+def _extent(subject: Subject, made: Tensor, clips: MovedClips) -> float:
+    seen = subject.see(made, clips)
+    return sum(one.extent for one in seen) / len(seen)
+
+
+def _likeness(made: Tensor, wanted: Tensor) -> float:
+    return float(psnr(made, wanted).mean())
 
 
 def ends(subject: Subject) -> list[Row]:
@@ -125,13 +148,16 @@ def ends(subject: Subject) -> list[Row]:
     ]
 
 
-def _series(what: str, settings: list[float], values: list[float], falls: bool) -> list[Row]:
+def _told(what: str, settings: Sequence[float], values: list[float]) -> list[Row]:
+    return [Row("4", f"{what} at {setting:g}", value) for setting, value in zip(settings, values, strict=True)]
+
+
+def _series(what: str, settings: Sequence[float], values: list[float], falls: bool = False) -> list[Row]:
     pairs = list(zip(values[:-1], values[1:], strict=True))
     right = all(b <= a if falls else b >= a for a, b in pairs)
-    told = [Row("4", f"{what} at {setting:g}", value) for setting, value in zip(settings, values, strict=True)]
     direction = "falls" if falls else "rises"
     share = sum(b <= a if falls else b >= a for a, b in pairs) / len(pairs)
-    return [*told, Row("4", f"  {direction}, share of steps", share, direction, right)]
+    return [*_told(what, settings, values), Row("4", f"  {direction}, share of steps", share, direction, right)]
 
 
 def _at_most(point: str, what: str, value: float, most: float) -> Row:
