@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -363,11 +363,19 @@ def test_the_built_in_model_is_named_while_it_is_missing(
 # --- interrupted ------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[[], None]]:
+    """Pressed, also where it is switched off, as it is for what a shell runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_while_denoising_exits_130_and_leaves_nothing(
-    model_of: ModelOf, spy: Spy, folder: Path, capsys: pytest.CaptureFixture[str]
+    model_of: ModelOf, spy: Spy, folder: Path, capsys: pytest.CaptureFixture[str], ctrl_c: Callable[[], None]
 ) -> None:
     def interrupt(out: torch.Tensor) -> torch.Tensor:
-        os.kill(os.getpid(), signal.SIGINT)
+        ctrl_c()
         return out
 
     spy.answer = interrupt
@@ -379,7 +387,7 @@ def test_ctrl_c_while_denoising_exits_130_and_leaves_nothing(
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.gif", "clip.png", "clip"])
 def test_ctrl_c_while_writing_leaves_the_file_that_stood_there(
-    model_of: ModelOf, spy: Spy, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    model_of: ModelOf, spy: Spy, folder: Path, monkeypatch: pytest.MonkeyPatch, ctrl_c: Callable[[], None], name: str
 ) -> None:
     command = ["animate", "photo.png", "a cat", "-m", str(model_of(ANIMATE)), "--steps", "1", "-o", name]
     assert main([*command, "--seed", "1"]) == 0
@@ -388,7 +396,7 @@ def test_ctrl_c_while_writing_leaves_the_file_that_stood_there(
 
     def interrupted(*arguments: Any) -> None:
         write(*arguments)
-        os.kill(os.getpid(), signal.SIGINT)
+        ctrl_c()
 
     monkeypatch.setitem(saving._WRITERS, Path(name).suffix, interrupted)
     assert main([*command, "--seed", "2"]) == 130
