@@ -35,3 +35,14 @@ def test_loading_holds_a_checkpoint_once():
     told = subprocess.run(command, cwd=repository.ROOT, check=True, capture_output=True, text=True).stdout
     ours, plain = (float(share) for share in re.findall(r"([\d.]+) x the file", told))
     assert ours < 1.1 < plain
+
+
+@pytest.mark.slow
+def test_every_part_is_measured_beside_what_it_replaced():
+    command = [sys.executable, "-m", "benchmarks", "--dtype", "fp32", "--repeat", "1", "--load", "none"]
+    told = subprocess.run(command, cwd=repository.ROOT, check=True, capture_output=True, text=True).stdout
+    beside = {line.split(" | ")[0].strip("| "): line.split(" | ")[6] for line in told.splitlines() if " x |" in line}
+    parts = ("UNet forward", "guided step, 2", "guided step, 3", "attention over pixels", "attention over frames")
+    parts += ("attention to text", "temporal convolutions", "VAE encode", "VAE decode")
+    for part in parts:
+        assert any(what.startswith(part) and against for what, against in beside.items()), part
