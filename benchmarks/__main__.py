@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from . import layers, loading, models, vae
-from .measure import machine, matmul_ceiling, table
+from .measure import computes_in_bf16, machine, matmul_ceiling, table
 
 PARTS = {"unet": models, "layers": layers, "vae": vae}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -22,7 +22,9 @@ def main() -> None:
     parser.add_argument(
         "--size", nargs="+", choices=models.SIZES, default=["tiny"], help="latent sizes (default: tiny)"
     )
-    parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=["fp32", "bf16"])
+    parser.add_argument(
+        "--dtype", nargs="+", choices=DTYPES, help="default: fp32, and bf16 where the device computes in it"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each; the median is told (default: 3)")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
@@ -33,7 +35,7 @@ def main() -> None:
     device = torch.device(options.device)
     report = [f"### {machine(device)}"]
     with torch.inference_mode():
-        for name in options.dtype:
+        for name in options.dtype or ["fp32", "bf16"][: 1 + computes_in_bf16(device)]:
             ceiling = matmul_ceiling(DTYPES[name], device)
             found = []
             for size in options.size:

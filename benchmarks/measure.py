@@ -76,13 +76,24 @@ def machine(device: torch.device) -> str:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB; torch {torch.__version__}"
+    lines = _cpuinfo().splitlines()
+    name = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
+    return f"{name}, {torch.get_num_threads()} threads, {' '.join(_units())}; torch {torch.__version__}"
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether bf16 is more than stored there; a CPU that has to convert every number takes minutes for seconds."""
+    return device.type != "cpu" or not _cpuinfo() or any("bf16" in unit for unit in _units())
+
+
+def _cpuinfo() -> str:
     cpu = Path("/proc/cpuinfo")
-    text = cpu.read_text() if cpu.exists() else ""
-    name = next(
-        (line.split(":")[1].strip() for line in text.splitlines() if "model name" in line), platform.processor()
-    )
-    units = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {flag}" in text]
-    return f"{name}, {torch.get_num_threads()} threads, {' '.join(units)}; torch {torch.__version__}"
+    return cpu.read_text() if cpu.exists() else ""
+
+
+def _units() -> list[str]:
+    words = set(_cpuinfo().split())
+    return [unit for unit in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16") if unit in words]
 
 
 def table(rows: list[Row]) -> str:
