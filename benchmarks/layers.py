@@ -8,9 +8,9 @@ from torch import nn
 from dynamicrafter_core.models.attention import attend
 from dynamicrafter_core.models.resblock import TemporalConv
 
-from .measure import Row, count_flops, medians
+from .measure import Row, beside, count_flops, medians
 from .models import SIZES, config
-from .plain import einsum_attention
+from .plain import einsum_attention, einsum_fits
 
 
 def rows(size: str, dtype: torch.dtype, device: torch.device, ceiling: float, repeat: int) -> list[Row]:
@@ -24,8 +24,9 @@ def rows(size: str, dtype: torch.dtype, device: torch.device, ceiling: float, re
     def attention(what: str, q: torch.Tensor, k: torch.Tensor) -> Row:
         q_meta, k_meta = q.to("meta"), k.to("meta")
         flops = count_flops(lambda: einsum_attention(q_meta, k_meta, k_meta, heads))
-        fused, plain = medians([lambda: attend(q, k, k, heads), lambda: einsum_attention(q, k, k, heads)], repeat)
-        return Row(what, size, fused, "einsum", plain, flops, ceiling)
+        fits = einsum_fits(*q.shape[:2], heads, dtype, device)
+        ways = lambda: attend(q, k, k, heads), "einsum", lambda: einsum_attention(q, k, k, heads)
+        return Row(what, size, *beside(*ways, fits, repeat), flops, ceiling)
 
     pixel_tokens, frame_tokens = draw(frames, pixels, channels), draw(pixels, frames, channels)
     clip_tokens, text = pixel_tokens.reshape(1, -1, channels), draw(1, 77, channels)

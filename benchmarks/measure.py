@@ -54,6 +54,14 @@ def medians(runs: list[Run], repeat: int, warm_up: bool = True) -> list[float]:
     return [statistics.median(times) for times in zip(*rounds, strict=True)]
 
 
+def beside(run: Run, what: str, alternative: Run, fits: bool, repeat: int) -> tuple[float, str, float | None]:
+    """Seconds of `run`, and the alternative's name and seconds; none where the machine has too little memory for it."""
+    if not fits:
+        return medians([run], repeat)[0], f"{what}: does not fit the memory", None
+    ours, theirs = medians([run, alternative], repeat)
+    return ours, what, theirs
+
+
 def count_flops(run: Run) -> float:
     """`run` must work on meta tensors."""
     with FlopCounterMode(display=False) as counter:

@@ -6,8 +6,8 @@ from torch import Tensor
 from dynamicrafter_core.models.unet import VideoUNet
 from dynamicrafter_core.models.unet_config import UNetConfig
 
-from .measure import Row, count_flops, medians
-from .plain import einsum_attention
+from .measure import Row, beside, count_flops, medians
+from .plain import einsum_attention, einsum_fits
 
 SIZES = {"tiny": (8, 16, 16), "256": (16, 32, 32), "512": (16, 40, 64), "1024": (16, 72, 128)}  # frames, h, w
 
@@ -50,8 +50,11 @@ def rows(size: str, dtype: torch.dtype, device: torch.device, ceiling: float, re
 
     one = inputs(size, 1, dtype, device)
     flops = count_flops(lambda: counting(*inputs(size, 1, dtype, torch.device("meta"))))
-    ours, theirs = medians([lambda: unet(*one), lambda: plain.eval()(*one)], repeat)
-    found = [Row("UNet forward", size, ours, "attention written out (einsum)", theirs, flops, ceiling)]
+    frames, height, width = SIZES[size]
+    fits = einsum_fits(frames, height * width, config(size).model_channels // config(size).head_channels, dtype, device)
+    ways = lambda: unet(*one), "attention written out (einsum)", lambda: plain.eval()(*one)
+    ours, *others = beside(*ways, fits, repeat)
+    found = [Row("UNet forward", size, ours, *others, flops, ceiling)]
     for branches in (2, 3):
         given = inputs(size, branches, dtype, device)
         flops = count_flops(lambda count=branches: counting(*inputs(size, count, dtype, torch.device("meta"))))

@@ -37,6 +37,22 @@ def test_loading_holds_a_checkpoint_once():
     assert ours < 1.1 < plain
 
 
+def test_what_does_not_fit_the_memory_is_left_out(monkeypatch):
+    monkeypatch.syspath_prepend(str(repository.ROOT))  # no longer than here: the host has a module `nodes` of its own
+    from benchmarks import measure, plain
+
+    assert plain.einsum_fits(16, 1024, 5, torch.float32, torch.device("cpu"))
+    monkeypatch.setattr(plain, "free_memory", lambda device: 3 * 16 * 5 * 9216**2 * 4)
+    assert not plain.einsum_fits(16, 9216, 5, torch.float32, torch.device("cpu"))
+    assert plain.einsum_fits(16, 9216, 5, torch.bfloat16, torch.device("cpu"))
+
+    def too_large():
+        raise AssertionError
+
+    seconds, what, none = measure.beside(lambda: None, "einsum", too_large, False, 1)
+    assert seconds >= 0 and what == "einsum: does not fit the memory" and none is None
+
+
 @pytest.mark.slow
 def test_every_part_is_measured_beside_what_it_replaced():
     command = [sys.executable, "-m", "benchmarks", "--dtype", "fp32", "--repeat", "1", "--load", "none"]
