@@ -1,5 +1,7 @@
-"""Small models of every variant, made once a session, and a stand-in for the UNet that writes down what it is told."""
+"""Small models of every variant, made once a session, a stand-in for the UNet that writes down what it is told, and Ctrl-C."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,3 +27,11 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spy]:
     spy = Spy()
     monkeypatch.setattr(VideoUNet, "forward", lambda *args, **named: spy(*args, **named))
     yield spy
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[[], None]]:
+    """Pressed, also where it is switched off, as it is for what a shell runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)

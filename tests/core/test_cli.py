@@ -4,10 +4,9 @@ import json
 import os
 import pickle
 import re
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -361,14 +360,6 @@ def test_the_built_in_model_is_named_while_it_is_missing(
 
 
 # --- interrupted ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def ctrl_c() -> Iterator[Callable[[], None]]:
-    """Pressed, also where it is switched off, as it is for what a shell runs in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield lambda: os.kill(os.getpid(), signal.SIGINT)
-    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_while_denoising_exits_130_and_leaves_nothing(
