@@ -15,7 +15,6 @@ from dynamicrafter_core.training.motions import MOTIONS
 from .subject import Row, Subject, agreement, least, turned
 
 DIAL_CLIPS = 24  # pictures for each setting of a dial
-FINEST = 50  # steps
 MOVING = ("pan_left", "pan_right", "pan_up", "pan_down", "zoom_in", "zoom_out")
 
 
@@ -111,13 +110,9 @@ def eta(subject: Subject) -> list[Row]:
 
 
 def steps(subject: Subject) -> list[Row]:
-    """Without fresh noise, where more steps are the same way more finely; and with the model's own noise, to the true clip."""
     clips, counts = _dial_clips(subject), [1, 2, 5, 10, 25]
-    finest = subject.make(clips, eta=0.0, steps=FINEST)
-    values = [_likeness(subject.make(clips, eta=0.0, steps=count), finest) for count in counts]
-    rows = _series(f"steps, eta 0: likeness to the clip of {FINEST} steps, dB", counts, values)
-    true = [_likeness(subject.make(clips, steps=count), clips.pixels) for count in counts]
-    return rows + _told("steps: likeness to the true clip, dB", counts, true)
+    values = [_likeness(subject.make(clips, steps=count), clips.pixels) for count in counts]
+    return _series("steps: likeness to the true clip, dB", counts, values)
 
 
 def _extent(subject: Subject, made: Tensor, clips: MovedClips) -> float:

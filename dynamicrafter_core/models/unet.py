@@ -29,9 +29,7 @@ from .transformers import SpatialTransformer, TemporalTransformer
 from .unet_config import UNetConfig
 
 Control = tuple[Sequence[Tensor], Tensor]
-LARGE = (
-    8192  # pixels of all frames; from here on a CPU is no faster with branches in one batch, and saves memory without
-)
+LARGE = 8192  # pixels of all frames; from here on a CPU is no faster with branches in one batch
 
 
 class VideoUNet(nn.Module):

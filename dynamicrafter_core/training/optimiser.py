@@ -25,7 +25,6 @@ class Optimiser:
         self.working = list(parameters.values())
         self.gradients = [torch.zeros_like(weight, dtype=torch.float32) for weight in self.working]
         self.owners = ranks.owners([weight.numel() for weight in self.working])
-        self.taken = 0  # steps; an overflow is none
         self.own = [index for index, owner in enumerate(self.owners) if owner == ranks.rank]
         self.masters = [self.working[index].detach().float().clone() for index in self.own]
         self.average = [master.clone() for master in self.masters]
@@ -58,7 +57,6 @@ class Optimiser:
             for group in self.adam.param_groups:
                 group["lr"] = rate
             self.adam.step()
-            self.taken += 1
             self._work_with(self.masters)
             keep = min(self.stage.ema, (1 + step) / (10 + step))
             for average, master in zip(self.average, self.masters, strict=True):
@@ -97,11 +95,12 @@ class Optimiser:
     def state(self) -> dict[str, Tensor]:
         """Everything that is kept, of all processes' shares; all of them have to ask."""
         held: dict[str, Tensor] = {}
+        taken = next((self.adam.state[master]["step"] for master in self.masters), torch.tensor(0.0))
         for index, (name, owner) in enumerate(zip(self.names, self.owners, strict=True)):
             kept = self._kept(index)
             self.ranks.spread(kept, [owner] * len(kept))
             held |= {f"{word}.{name}": tensor.cpu() for word, tensor in zip(KEPT, kept, strict=True)}
-            held[f"step.{name}"] = torch.tensor(float(self.taken))
+            held[f"step.{name}"] = taken.clone()
         return held
 
     @torch.no_grad()
@@ -111,7 +110,6 @@ class Optimiser:
             for word, tensor in zip(KEPT, self._kept(index), strict=True):
                 tensor.copy_(tensors[f"{word}.{name}"])
             self.adam.state[self.masters[self.own.index(index)]]["step"].copy_(tensors[f"step.{name}"])
-        self.taken = int(tensors[f"step.{self.names[0]}"])
         self._work_with(self.masters)
 
 
