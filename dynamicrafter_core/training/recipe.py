@@ -57,7 +57,7 @@ class Stage:
     random_frame: float = 1.0  # share of clips whose condition is any frame, not the first
     interpolate: float = 0.0  # share of clips with first and last frame given
     loop: float = 0.0  # share of the interpolated clips that are played forth and back, to end where they began
-    dropout: float = 0.05  # p: text is dropped with 2p, the image with p
+    dropout: float = 0.05  # p: the text alone is dropped with p, both with p, and the image alone with p
     timesteps: Timesteps = Timesteps()
 
     kl: float = 1e-6  # autoencoder
