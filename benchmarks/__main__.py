@@ -12,7 +12,7 @@ import torch
 from . import layers, loading, models, vae
 from .measure import computes_in_bf16, machine, matmul_ceiling, table
 
-PARTS = {"unet": models, "layers": layers, "vae": vae}
+PARTS = {"unet": models.forward, "guided": models.guided, "layers": layers.rows, "vae": vae.rows}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 README = Path(__file__).with_name("README.md")
 
@@ -41,7 +41,7 @@ def main() -> None:
             for size in options.size:
                 for part in options.parts:
                     sys.stderr.write(f"{name} {size}: {part}\n")
-                    found += PARTS[part].rows(size, DTYPES[name], device, ceiling, options.repeat)
+                    found += PARTS[part](size, DTYPES[name], device, ceiling, options.repeat)
             report.append(f"{name}, matrix products reach {ceiling / 1e9:.0f} GFLOP/s\n\n{table(found)}")
     if options.load != "none":
         report.append(f"Loading on the CPU, fp16\n\n{table(loading.rows(options.load))}")

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 Run = Callable[[], object]
 
+LONG = 10.0  # seconds; what takes longer is warm for most of them
 CEILING_SHAPES = [(2048, 2048, 2048), (4096, 1280, 1280), (4096, 4096, 4096), (16384, 320, 2560), (1024, 1280, 10240)]
 
 
@@ -46,11 +47,14 @@ def timed(run: Run) -> float:
     return time.perf_counter() - start
 
 
-def medians(runs: list[Run], repeat: int, warm_up: bool = True) -> list[float]:
-    """Median seconds of each, measured in turns so that a machine that slows down slows all of them."""
-    for run in runs if warm_up else []:
-        timed(run)
-    rounds = [[timed(run) for run in runs] for _ in range(repeat)]
+def medians(runs: list[Run], repeat: int) -> list[float]:
+    """Median seconds of each, measured in turns so that a machine that slows down slows all of them.
+
+    The first turn warms up, and counts only where all of them are long.
+    """
+    first = [timed(run) for run in runs]
+    rounds = [first] if min(first) > LONG else []
+    rounds += [[timed(run) for run in runs] for _ in range(repeat - len(rounds))]
     return [statistics.median(times) for times in zip(*rounds, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""The UNet as a whole: one forward, and one guided step of two and three branches."""
+"""The UNet as a whole: one forward, and guided steps of two and three branches beside as many forwards."""
 
 import torch
 from torch import Tensor
@@ -42,23 +42,28 @@ def passes(unet: VideoUNet, given: tuple[Tensor, ...]) -> list[Tensor]:
     return [unet(x, t, text[row : row + 1], image[row : row + 1], fs) for row in range(text.shape[0])]
 
 
-def rows(size: str, dtype: torch.dtype, device: torch.device, ceiling: float, repeat: int) -> list[Row]:
+def forward(size: str, dtype: torch.dtype, device: torch.device, ceiling: float, repeat: int) -> list[Row]:
     unet = random_weights(VideoUNet(config(size), dtype=dtype, device=device))
-    plain = VideoUNet(config(size), device="meta", attention=einsum_attention)
+    plain = VideoUNet(config(size), device="meta", attention=einsum_attention).eval()
     plain.load_state_dict(unet.state_dict(), assign=True)
-    counting = VideoUNet(config(size), dtype=dtype, device="meta")
-
-    one = inputs(size, 1, dtype, device)
-    flops = count_flops(lambda: counting(*inputs(size, 1, dtype, torch.device("meta"))))
+    given = inputs(size, 1, dtype, device)
     frames, height, width = SIZES[size]
     fits = einsum_fits(frames, height * width, config(size).model_channels // config(size).head_channels, dtype, device)
-    ways = lambda: unet(*one), "attention written out (einsum)", lambda: plain.eval()(*one)
-    ours, *others = beside(*ways, fits, repeat)
-    found = [Row("UNet forward", size, ours, *others, flops, ceiling)]
+    ways = lambda: unet(*given), "attention written out (einsum)", lambda: plain(*given)
+    return [Row("UNet forward", size, *beside(*ways, fits, repeat), flops(size, 1, dtype), ceiling)]
+
+
+def guided(size: str, dtype: torch.dtype, device: torch.device, ceiling: float, repeat: int) -> list[Row]:
+    unet = random_weights(VideoUNet(config(size), dtype=dtype, device=device))
+    found = []
     for branches in (2, 3):
         given = inputs(size, branches, dtype, device)
-        flops = count_flops(lambda count=branches: counting(*inputs(size, count, dtype, torch.device("meta"))))
-        together, apart = medians([lambda g=given: unet(*g), lambda g=given: passes(unet, g)], repeat, warm_up=False)
-        what = f"guided step, {branches} branches ({together / ours:.2f} x one forward)"
-        found.append(Row(what, size, together, f"{branches} passes", apart, flops, ceiling))
+        together, apart = medians([lambda g=given: unet(*g), lambda g=given: passes(unet, g)], repeat)
+        what = f"guided step, {branches} branches ({branches * together / apart:.2f} x one forward)"
+        found.append(Row(what, size, together, f"{branches} passes", apart, flops(size, branches, dtype), ceiling))
     return found
+
+
+def flops(size: str, branches: int, dtype: torch.dtype) -> float:
+    unet = VideoUNet(config(size), dtype=dtype, device="meta")
+    return count_flops(lambda: unet(*inputs(size, branches, dtype, torch.device("meta"))))

@@ -53,6 +53,17 @@ def test_what_does_not_fit_the_memory_is_left_out(monkeypatch):
     assert seconds >= 0 and what == "einsum: does not fit the memory" and none is None
 
 
+@pytest.mark.parametrize(("long", "runs"), [(0.0, 2), (1e9, 3)])
+def test_the_first_turn_warms_up_and_counts_only_where_it_is_long(monkeypatch, long, runs):
+    monkeypatch.syspath_prepend(str(repository.ROOT))
+    from benchmarks import measure
+
+    monkeypatch.setattr(measure, "LONG", long)
+    done = []
+    assert len(measure.medians([lambda: done.append("a"), lambda: done.append("b")], 2)) == 2
+    assert done == ["a", "b"] * runs
+
+
 @pytest.mark.slow
 def test_every_part_is_measured_beside_what_it_replaced():
     command = [sys.executable, "-m", "benchmarks", "--dtype", "fp32", "--repeat", "1", "--load", "none"]
