@@ -111,9 +111,9 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     default=0,
                     min=0,
                     max=100,
-                    tooltip="How fast things move. 0: what the loader says, or else the model's own default. For the 512, 1024 and interpolation models "
-                    "it is frames a second, and smaller moves more; for the 256 model it is a frame stride, and larger "
-                    "moves more. What it means for the loaded model is shown below the node.",
+                    tooltip="How fast things move. 0: what the loader says, or else the model's own default. For the 512, "
+                    "1024 and interpolation models it is frames a second, and smaller moves more; for the 256 model it is "
+                    "a frame stride, and larger moves more. What it means for the loaded model is shown below the node.",
                 ),
                 io.Combo.Input(
                     "fit",

@@ -1,8 +1,8 @@
 """Nodes of older packs that ours stand in for: the host offers the exchange when it opens a workflow that misses them.
 
-An input is mapped only where its meaning carries over; outputs of the same number need no mapping. What the older nodes did in one (sampling and decoding, say) a person
-connects anew; what they had no word for gets our default. Sources: kijai/ComfyUI-DynamiCrafterWrapper,
-ExponentialML/ComfyUI_Native_DynamiCrafter, chaojie/ComfyUI-DynamiCrafter.
+An input is mapped only where its meaning carries over; outputs of the same number need no mapping. What the older nodes did in
+one (sampling and decoding, say) a person connects anew; what they had no word for gets our default. Sources:
+kijai/ComfyUI-DynamiCrafterWrapper, ExponentialML/ComfyUI_Native_DynamiCrafter, chaojie/ComfyUI-DynamiCrafter.
 """
 
 from typing import Any

@@ -43,7 +43,8 @@ STEPS = {
     "default": 0,
     "min": 0,
     "max": 1000,
-    "tooltip": "More are slower and finer; 25 are often enough. 0: as many as the model was published with (50; the embedded model 15).",
+    "tooltip": "More are slower and finer; 25 are often enough. 0: as many as the model was published with (50; the embedded "
+    "model 15).",
 }
 SPACING = {
     "options": list(options.SPACINGS),
