@@ -111,13 +111,20 @@ def eta(subject: Subject) -> list[Row]:
 
 def steps(subject: Subject) -> list[Row]:
     clips, counts = _dial_clips(subject), [1, 2, 5, 10, 25]
-    values = [_likeness(subject.make(clips, steps=count), clips.pixels) for count in counts]
-    return _series("steps: likeness to the true clip, dB", counts, values)
+    made = [subject.make(clips, steps=count) for count in counts]
+    rows = _series("steps: likeness to the true clip, dB", counts, [_likeness(each, clips.pixels) for each in made])
+    true = _detail(clips.pixels)
+    return rows + _told("steps: detail, of the true clip's", counts, [_detail(each) / true for each in made])
 
 
 def _extent(subject: Subject, made: Tensor, clips: MovedClips) -> float:
     seen = subject.see(made, clips)
     return sum(one.extent for one in seen) / len(seen)
+
+
+def _detail(clips: Tensor) -> float:
+    """How much neighbouring pixels differ."""
+    return float(sum((clips.diff(dim=axis) ** 2).mean() for axis in (-1, -2)))
 
 
 def _likeness(made: Tensor, wanted: Tensor) -> float:
@@ -131,15 +138,22 @@ def ends(subject: Subject) -> list[Row]:
     middle, fade = made[:, :, subject.frames // 2], (first + last) / 2
     true = clips.pixels[:, :, subject.frames // 2]
     looped = subject.make(clips, last=first)
-    steps = (looped.diff(dim=2) ** 2).mean((1, 3, 4)).mean(1)
+    steps = (looped.diff(dim=2) ** 2).mean((1, 3, 4)).clamp(min=1e-6)  # b t-1
     seam = ((looped[:, :, -1] - looped[:, :, 0]) ** 2).mean((1, 2, 3))
+    round_again = ((looped[:, :, -2] - looped[:, :, 0]) ** 2).mean((1, 2, 3))  # a loop is shown without its last frame
     return [
         least("5", "interpolation: first frame, PSNR dB", float(psnr(made[:, :, 0], first).mean()), 22),
         least("5", "interpolation: last frame, PSNR dB", float(psnr(made[:, :, -1], last).mean()), 22),
         Row("5", "interpolation: middle to the true middle, PSNR dB", float(psnr(middle, true).mean())),
         Row("5", "  a cross-fade's, for comparison", float(psnr(fade, true).mean())),
         _at_most("5", "interpolation: middle to a cross-fade, PSNR dB", float(psnr(middle, fade).mean()), 30),
-        _at_most("5", "loop: seam against neighbouring frames", float((seam / steps.clamp(min=1e-6)).median()), 1),
+        _at_most("5", "loop: seam against neighbouring frames", float((seam / steps.mean(1)).median()), 1),
+        Row(
+            "5",
+            "  as shown, without the last frame: against the mean step",
+            float((round_again / steps.mean(1)).median()),
+        ),
+        Row("5", "  against the largest step", float((round_again / steps[:, :-1].amax(1)).median())),
     ]
 
 

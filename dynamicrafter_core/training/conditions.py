@@ -83,8 +83,8 @@ def condition(model: Model, latents: Latents, stage: Stage, rows: list[tuple[Wor
         ends = torch.zeros_like(z)
         ends[:, :, 0], ends[:, :, -1] = z[:, :, 0], z[:, :, -1]
         concat = torch.where(_wide(interpolated, z), ends, concat)
-        if not stage.vdg:
-            concat = torch.zeros_like(z)
+        seen = uniform([(*row, "vdg") for row in rows], 1)[:, 0] < stage.vdg
+        concat = torch.where(_wide(seen, z), concat, 0.0)
     if stage.frames == 1:  # one frame of each clip, as a text-to-image model sees it, with that frame's tokens
         one = (chance[:, 5] * frames).long().to(device)
         z = z[batch, :, one][:, :, None]

@@ -53,7 +53,7 @@ class Stage:
 
     data: Mapping[str, Any] = field(default_factory=dict)  # instead of what the recipe says of its data
     frames: int = 0  # 1: single frames, as a text-to-image model; 0: whole clips
-    vdg: bool = True  # False: the image's latent is left out of the UNet's input
+    vdg: float = 1.0  # share of clips with the image's latent in the UNet's input; the others have its tokens alone
     random_frame: float = 1.0  # share of clips whose condition is any frame, not the first
     interpolate: float = 0.0  # share of clips with first and last frame given
     loop: float = 0.0  # share of the interpolated clips that are played forth and back, to end where they began
@@ -135,7 +135,7 @@ def _stage(raw: Any, where: str) -> Stage:
     check_integer(f"{where}: batch", stage.batch, 1, 10**6)
     check_integer(f"{where}: reuse", stage.reuse, 1, 10**6)
     check_integer(f"{where}: timesteps.high", timesteps.high, timesteps.low, 999)
-    for name in ("random_frame", "interpolate", "loop", "dropout", "last_lr"):
+    for name in ("vdg", "random_frame", "interpolate", "loop", "dropout", "last_lr"):
         check_number(f"{where}: {name}", getattr(stage, name), 0, 1)
     check_number(f"{where}: lr", stage.lr, 0)
     return stage

@@ -54,6 +54,14 @@ def test_text_image_and_both_are_dropped_with_p_each(model: Model, many: Any, mo
     assert torch.equal(given.concat, many.z[:, :, :1].expand_as(many.z))  # the concatenated latent never goes with them
 
 
+def test_a_share_of_the_clips_is_trained_without_vdg(model: Model, many: Any) -> None:
+    given = condition(model, many, stage(vdg=0.75), rows(400))
+    shown = (given.concat == many.z[:, :, :1]).flatten(1).all(1)
+    empty = (given.concat == 0).flatten(1).all(1)
+    assert shown.float().mean() == pytest.approx(0.75, abs=0.07)
+    assert (shown | empty).all()
+
+
 def test_the_image_may_be_any_frame(model: Model, many: Any) -> None:
     given = condition(model, many, stage(random_frame=1.0), rows(400))
     chosen = ((given.concat[:, :, :1] - many.z).abs().amax((1, 3, 4)) == 0).float()  # b t
@@ -75,7 +83,7 @@ def test_loops_end_where_they_began(model: Model, many: Any) -> None:
 
 
 def test_the_first_stages_see_single_frames_without_vdg(model: Model, many: Any) -> None:
-    given = condition(model, many, stage(frames=1, vdg=False), rows(400))
+    given = condition(model, many, stage(frames=1, vdg=0), rows(400))
     assert given.z.shape[2] == 1 and given.image.shape[1] == 1
     assert not given.concat.any()
 

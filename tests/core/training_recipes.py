@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
         {"name": "towers", "objective": "towers", "train": ["text", "vision", "projector"], "steps": 2, "batch": 2},
         {
             "name": "projector", "objective": "diffusion", "train": ["projector", "unet.spatial"], "frames": 1,
-            "vdg": False, "steps": 2, "batch": 2,
+            "vdg": 0, "steps": 2, "batch": 2,
         },
         {
             "name": "joint", "objective": "diffusion", "train": ["unet", "projector"], "steps": 6, "batch": 4, "micro": 2,
