@@ -71,7 +71,9 @@ def condition(model: Model, latents: Latents, stage: Stage, rows: list[tuple[Wor
     picture, its_latent = pixels[batch, :, shown], z[batch, :, shown]  # b 3 h w, b c h w
 
     r, p = chance[:, 4], stage.dropout
-    no_text, no_image = r < 2 * p, (r >= p) & (r < 3 * p)
+    no_text, no_image = r < 2 * p, (r >= (p if stage.drop_both else 2 * p)) & (r < 3 * p)
+    if stage.still:
+        z = torch.where(_wide(no_text & ~no_image & ~interpolated, z), its_latent[:, :, None], z)
     captions = ["" if gone else said for gone, said in zip(no_text.tolist(), clips.captions, strict=True)]
     text = encode_text(model, captions)
     picture = torch.where(no_image.to(device)[:, None, None, None], 0.0, picture)

@@ -58,6 +58,8 @@ class Stage:
     interpolate: float = 0.0  # share of clips with first and last frame given
     loop: float = 0.0  # share of the interpolated clips that are played forth and back, to end where they began
     dropout: float = 0.05  # p: the text alone is dropped with p, both with p, and the image alone with p
+    drop_both: bool = True  # False: where both would be dropped, the text alone is
+    still: bool = False  # True: where the text alone is dropped, the clip is its image, which image guidance then holds
     timesteps: Timesteps = Timesteps()
 
     kl: float = 1e-6  # autoencoder

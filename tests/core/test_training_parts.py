@@ -42,16 +42,39 @@ def many(model: Model) -> Any:
     return encode_clips(model, SOURCE("train", range(400)), rows(400))
 
 
-def test_text_image_and_both_are_dropped_with_p_each(model: Model, many: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def given_to_towers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(conditions, "encode_text", lambda model, captions: seen.setdefault("captions", captions))
-    monkeypatch.setattr(conditions, "encode_image", lambda model, pictures, _: seen.setdefault("pictures", pictures))
-    given = condition(model, many, stage(dropout=0.1), rows(400))
-    no_text = torch.tensor([caption == "" for caption in seen["captions"]])
-    no_image = (seen["pictures"] == 0).flatten(1).all(1)
-    for dropped in (no_text & ~no_image, no_text & no_image, no_image & ~no_text):
-        assert dropped.float().mean() == pytest.approx(0.1, abs=0.05)
+    monkeypatch.setattr(conditions, "encode_text", lambda model, captions: seen.update(captions=captions))
+    monkeypatch.setattr(conditions, "encode_image", lambda model, pictures, _: seen.update(pictures=pictures))
+    return seen
+
+
+def without(given_to_towers: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which clips had no text, and which no image."""
+    no_text = torch.tensor([caption == "" for caption in given_to_towers["captions"]])
+    return no_text, (given_to_towers["pictures"] == 0).flatten(1).all(1)
+
+
+@pytest.mark.parametrize(("drop_both", "text", "both", "image"), [(True, 0.1, 0.1, 0.1), (False, 0.2, 0.0, 0.1)])
+def test_text_image_and_both_are_dropped(
+    model: Model, many: Any, given_to_towers: dict[str, Any], drop_both: bool, text: float, both: float, image: float
+) -> None:
+    given = condition(model, many, stage(dropout=0.1, drop_both=drop_both), rows(400))
+    no_text, no_image = without(given_to_towers)
+    for dropped, share in ((no_text & ~no_image, text), (no_text & no_image, both), (no_image & ~no_text, image)):
+        assert dropped.float().mean() == pytest.approx(share, abs=0.05 if share else 0)
     assert torch.equal(given.concat, many.z[:, :, :1].expand_as(many.z))  # the concatenated latent never goes with them
+
+
+def test_a_picture_without_a_word_may_stand_still(model: Model, many: Any, given_to_towers: dict[str, Any]) -> None:
+    moving = condition(model, many, stage(dropout=0.1, interpolate=0.5), rows(400))
+    given = condition(model, many, stage(dropout=0.1, interpolate=0.5, still=True), rows(400))
+    no_text, no_image = without(given_to_towers)
+    stands = (given.z == given.z[:, :, :1]).flatten(1).all(1)
+    interpolated = (given.concat[:, :, 1:-1] == 0).flatten(1).all(1)
+    assert torch.equal(stands, no_text & ~no_image & ~interpolated) and stands.any()
+    assert torch.equal(given.z[~stands], moving.z[~stands])
 
 
 def test_a_share_of_the_clips_is_trained_without_vdg(model: Model, many: Any) -> None:
