@@ -260,7 +260,7 @@ def native_ksampler_with_lora(graph: Graph) -> None:
         latent_image=guided["LATENT"],
         seed=SEED,
         steps=15,
-        cfg=3.0,
+        cfg=2.0,
         sampler_name="euler",
         scheduler="simple",
     )

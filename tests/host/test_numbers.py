@@ -157,7 +157,7 @@ def test_a_branch_that_vanishes_is_not_run(by_text, by_image, passes, load, scen
 
 @pytest.mark.parametrize(
     ("variant", "steps", "cfg"),
-    [("dynamicrafter_256", 50, 7.5), ("videocrafter2_t2v_512", 50, 12.0), ("embedded", 15, 3.0)],
+    [("dynamicrafter_256", 50, 7.5), ("videocrafter2_t2v_512", 50, 12.0), ("embedded", 15, 2.0)],
 )
 def test_what_is_not_asked_for_is_the_models_own(variant, steps, cfg, load, scene, sample) -> None:
     made = scene(load(variant), frames=2)
