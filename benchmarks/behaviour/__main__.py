@@ -21,6 +21,7 @@ from .subject import Row, Subject, tell
 POINTS = {
     "autoencoder": points.autoencoder,
     "motion": points.motion,
+    "silence": points.silence,
     "faithfulness": points.faithfulness,
     "fs": points.fs,
     "cfg_text": points.cfg_text,

@@ -1,6 +1,7 @@
 """The points, in the order of the list they come from; each gives the rows of the table that tell about it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -50,6 +51,13 @@ def motion(subject: Subject) -> list[Row]:
     rows.append(least("2", f"the same {len(able)} pictures under the opposite prompts", right, 0.9))
     rows.append(Row("2", "  right under both", sum(both) / len(both)))
     return rows
+
+
+def silence(subject: Subject) -> list[Row]:
+    clips = _dial_clips(subject)
+    silent = replace(clips, captions=[""] * len(clips.captions))
+    seen = subject.see(subject.make(silent), silent)
+    return [Row("2", "without a prompt nothing moves", agreement(seen, ["still"] * len(seen)))]
 
 
 def faithfulness(subject: Subject) -> list[Row]:
