@@ -92,8 +92,7 @@ def test_registry_is_told_the_oldest_host_that_is_tested() -> None:
 
 
 def test_no_file_holds_a_package_index_or_a_path_of_somebodys_machine() -> None:
-    index = "|".join(f"--{option}" for option in ("index-url", "extra-index-url", "find-links"))
-    wrong = re.compile(rf"(?:{index})[ =]|/home/\w|/root/\w|/Users/\w|[A-Z]:\\\\Users")
+    wrong = re.compile(r"--(?:(?:extra-)?index|find)-(?:url|links)[ =]|/(?:home|root|Users)/\w|[A-Z]:\\\\Users")
     found = [
         f"{repository.name(path)}: {match[0]}"
         for suffix in (".py", ".md", ".toml", ".yml", ".json", "Makefile", "run")
