@@ -141,14 +141,15 @@ class VideoUNet(nn.Module):
         image: Tensor | None = None,
         fs: Tensor | None = None,
         *,
-        image_strength: float = 1.0,
+        image_strength: float | Tensor = 1.0,
         control: Control | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Tensor:
         """x [B,C,T,h,w], timesteps [B], text [K*B,L,D], image [K*B,T or 1,N,D], fs [B] -> [K*B,C,T,h,w].
 
         With K > 1, text and image hold K guidance branches of the same clips, branch after branch; what comes before the
-        first look at the text is then computed once. `image_strength` multiplies lambda, the weight of the image tokens.
+        first look at the text is then computed once. `image_strength` multiplies lambda, the weight of the image tokens: one
+        number, or [K*B].
         `control` holds residuals from a control network: one for each skip, and one for the middle.
         """
         self._check(x, text, image)

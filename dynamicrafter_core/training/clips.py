@@ -4,8 +4,8 @@ Every clip is made from its split and its number alone. What is drawn for traini
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from .motions import MOTIONS, find_motions, rates_of
 from .scenes import GROUND, OBJECT, PLAIN, WATER, Scenes, draw_scenes, render
 from .seeds import Word, generator
 
+_T = TypeVar("_T")
 SPEED = 0.16  # picture widths a second that everything moves; a clip has fs frames a second
 _FRONTS = {"object": (OBJECT,), "sky": (GROUND,), "water": (WATER,), "any": (PLAIN, OBJECT, GROUND, WATER)}
 _SUBJECTS = {PLAIN: "plain", OBJECT: "object", GROUND: "sky", WATER: "water"}
@@ -34,6 +35,7 @@ class Clips:
     pixels: Tensor  # b 3 t h w, -1..1
     captions: list[str]
     fs: Tensor  # b
+    strength: float | Tensor = field(default=1.0, kw_only=True)  # b: of the image's tokens, as the clip shows it
 
 
 @dataclass(frozen=True)
@@ -77,20 +79,30 @@ class ProceduralClips:
         seed: int = 0,
         device: torch.device | str = "cpu",
         window_of: int = 0,
+        strengths: Sequence[float] = (1.0,),
+        first: int = 0,
     ) -> None:
-        """`window_of`: pixels; show only the middle of scenes this large, at their speed. 0: all of the scene."""
+        """`window_of`: pixels; show only the middle of scenes this large, at their speed. 0: all of the scene.
+
+        `strengths`: weights of the image's tokens, one of them for each clip, which moves the less for it, as if its fs were
+        so much larger (but never faster than at the smallest fs). `first`: number of the first clip, for a stage that shall see
+        others than the stages before.
+        """
         self.height, self.width, self.frames = height, width, frames
         self.unit = window_of or max(height, width)
         self.motions = [motion.name for motion in find_motions(list(motions))]
         if len(fs) != 2 or not 1 <= fs[0] <= fs[1]:
             raise InputError(f"fs is {list(fs)}; give the smallest and the largest frames per second, as [8, 32].")
-        self.fs = tuple(fs)
+        if not strengths or min(strengths) <= 0:
+            raise InputError(f"strengths is {list(strengths)}; give weights of the image above 0, as [0.5, 1, 2].")
+        self.fs, self.strengths = tuple(fs), tuple(strengths)
         self.seed = check_integer("seed", seed, 0, 2**63 - 1)
+        self.first = check_integer("first", first, 0, 2**62)
         self.device = device
 
     def __call__(self, split: str, numbers: Sequence[int], **given: Any) -> MovedClips:
-        """`given`: `motions` (names) and `fs` (integers) instead of drawn ones, one for each clip."""
-        rows: list[tuple[Word, ...]] = [(self.seed, split, number) for number in numbers]
+        """`given`: `motions` (names), `fs` (integers) and `strengths` instead of drawn ones, one for each clip."""
+        rows: list[tuple[Word, ...]] = [(self.seed, split, self.first + number) for number in numbers]
         choices = [torch.rand(6, generator=generator(*row, "caption")).tolist() for row in rows]
         motions = given.get("motions") or [self.motions[int(choice[0] * len(self.motions))] for choice in choices]
         slow, fast = self.fs[1], self.fs[0]
@@ -99,14 +111,26 @@ class ProceduralClips:
         fronts = [_pick(_FRONTS[MOTIONS[m].subject], c[2]) for m, c in zip(motions, choices, strict=True)]
         scenes = draw_scenes(rows, fronts, self.unit, self.device)
         said = [caption(m, f, t, c[3:]) for m, f, t, c in zip(motions, fronts, scenes.things, choices, strict=True)]
-        return self.move(scenes, motions, torch.tensor(fs), said)
+        strengths = given.get("strengths") or [
+            _pick(self.strengths, float(torch.rand((), generator=generator(*row, "strength")))) for row in rows
+        ]
+        return self.move(scenes, motions, torch.tensor(fs), said, torch.tensor(strengths))
 
-    def move(self, scenes: Scenes, motions: list[str], fs: Tensor, captions: list[str]) -> MovedClips:
+    def move(
+        self,
+        scenes: Scenes,
+        motions: list[str],
+        fs: Tensor,
+        captions: list[str],
+        strength: float | Tensor = 1.0,
+    ) -> MovedClips:
         """These scenes, moved so. The first frame does not depend on the motion."""
-        extents = extents_of(fs, self.frames)
+        slowed = (fs * strength).maximum(fs.clamp(max=self.fs[0]))
+        extents = extents_of(slowed, self.frames)
         pixels, front = render(scenes, rates_of(motions), extents, self.height, self.width, self.unit)
-        return MovedClips(pixels, captions, fs.to(self.device), motions, extents[:, -1], front, scenes)
+        held = strength.to(self.device) if isinstance(strength, Tensor) else strength
+        return MovedClips(pixels, captions, fs.to(self.device), motions, extents[:, -1], front, scenes, strength=held)
 
 
-def _pick(options: Sequence[int], choice: float) -> int:
+def _pick(options: Sequence[_T], choice: float) -> _T:
     return options[int(choice * len(options))]

@@ -39,6 +39,7 @@ class Conditioned:
     text: Tensor  # b l d
     image: Tensor | None  # b t n d
     fs: Tensor  # b
+    strength: float | Tensor = 1.0  # b: of the image's tokens
 
 
 @torch.no_grad()
@@ -92,7 +93,7 @@ def condition(model: Model, latents: Latents, stage: Stage, rows: list[tuple[Wor
         z = z[batch, :, one][:, :, None]
         concat = None if concat is None else concat[batch, :, one][:, :, None]
         image = image[batch, one][:, None] if image is not None and image.shape[1] > 1 else image
-    return Conditioned(z, concat, text, image, clips.fs.to(device))
+    return Conditioned(z, concat, text, image, clips.fs.to(device), clips.strength)
 
 
 def encode_text(model: Model, captions: list[str]) -> Tensor:

@@ -4,7 +4,7 @@ The gap between the loss under the right prompt and under the opposite one opens
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -60,7 +60,7 @@ def evaluate_losses(model: Model, clips: Clips, rows: list[Any]) -> dict[str, fl
     if isinstance(clips, MovedClips):
         at = torch.full((len(given.z),), NOISES[0], device=given.z.device)
         target = schedule.target(given.z, at, noise)
-        turned = Latents(latents.z, Clips(clips.pixels, opposite_captions(clips), clips.fs))
+        turned = Latents(latents.z, replace(clips, captions=opposite_captions(clips)))
         output = predict(model, condition(model, turned, _EVAL, rows), schedule.q_sample(given.z, at, noise), at)
         figures["loss_999_opposite"] = float(F.mse_loss(output, target))
         standing = latents.z[:, :, :1].expand_as(latents.z)
@@ -79,6 +79,7 @@ def opposite_captions(clips: MovedClips) -> list[str]:
 def evaluate_motion(model: Model, clips: MovedClips, dials: Dials) -> Evaluation:
     """Clips made from first frames and captions: do they move as told, and keep the image?"""
     pictures = clips.pixels[:, :, 0]
+    dials = replace(dials, image_strength=clips.strength)
     made = generate(model, pictures, clips.captions, clips.fs, clips.pixels.shape[2], dials)
     wanted = decode(model, picture_latents(model, pictures)[:, :, None])[
         :, :, 0

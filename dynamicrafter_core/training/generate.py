@@ -23,7 +23,7 @@ class Dials:
     image_scale: float | None = None
     eta: float = 1.0
     rescale: float = 0.7
-    image_strength: float = 1.0  # lambda
+    image_strength: float | Tensor = 1.0  # lambda, of all clips or of each
     seed: int = 0
     vdg: bool = True
     context: bool = True  # False: the image's tokens are those of a grey picture
@@ -69,13 +69,15 @@ def generate(
     seen = encode_image(model, pictures, frames) if dials.context else grey
     said, unsaid = encode_text(model, list(captions)), encode_text(model, [""] * len(captions))
     tokens = {"cond": (said, seen), "uncond": (unsaid, grey), "image_only": (unsaid, seen)}
+    strength = dials.image_strength
     base = Conditioned(latents, concat, said, seen, fs.to(pictures.device))
 
     def run(x: Tensor, t: Tensor, branches: tuple[str, ...]) -> Sequence[Tensor]:
         text = torch.cat([tokens[branch][0] for branch in branches])
         image = torch.cat([tokens[branch][1] for branch in branches])
-        given = replace(base, text=text, image=image)
-        return predict(model, given, x, t, image_strength=dials.image_strength).chunk(len(branches))
+        weight = strength.repeat(len(branches)) if isinstance(strength, Tensor) else strength
+        given = replace(base, text=text, image=image, strength=weight)
+        return predict(model, given, x, t).chunk(len(branches))
 
     start = normal([(dials.seed, "start", row) for row in range(len(pictures))], *concat.shape[1:]).to(concat)
     z = sample_ddim(

@@ -26,14 +26,14 @@ def draw_timesteps(rows: Rows, timesteps: Timesteps) -> Tensor:
     return (low + chance[:, 1] * (timesteps.high + 1 - low)).long().clamp(max=timesteps.high)
 
 
-def predict(model: Model, given: Conditioned, x: Tensor, t: Tensor, **more: Any) -> Tensor:
+def predict(model: Model, given: Conditioned, x: Tensor, t: Tensor) -> Tensor:
     """The UNet's answer for noisy latents x, in float32."""
     unet = model.part("unet")
     dtype = unet.time_embed[0].weight.dtype
     joined = x.to(dtype) if given.concat is None else torch.cat([x.to(dtype), given.concat.to(dtype)], 1)
     if joined.device.type == "cpu" and torch.is_grad_enabled():
         joined.requires_grad_()  # PyTorch's group norm dies on channels-last input that wants no gradient (2.11, CPU)
-    return unet(joined, t, given.text, given.image, given.fs, **more).float()
+    return unet(joined, t, given.text, given.image, given.fs, image_strength=given.strength).float()
 
 
 def diffusion_loss(

@@ -20,6 +20,11 @@ def test_held_out_clips_are_others() -> None:
     assert not torch.equal(SOURCE("train", [0]).pixels, SOURCE("held-out", [0]).pixels)
 
 
+def test_a_stage_may_begin_with_later_clips() -> None:
+    later = ProceduralClips(32, 32, 4, first=3)
+    assert torch.equal(later("train", [2]).pixels, SOURCE("train", [5]).pixels)
+
+
 def test_another_seed_makes_other_clips() -> None:
     assert not torch.equal(SOURCE("train", [0]).pixels, ProceduralClips(32, 32, 4, seed=1)("train", [0]).pixels)
 
@@ -59,6 +64,22 @@ def test_twice_the_fs_moves_half_as_far() -> None:
     slow, fast = SOURCE("train", [0, 0], fs=[16, 8]).extents
     assert fast == pytest.approx(2 * slow)
     assert fast == pytest.approx(3 * SPEED / 8)
+
+
+def test_more_weight_of_the_image_moves_less_and_says_the_same() -> None:
+    source = ProceduralClips(32, 32, 4, motions=["pan_left"], fs=(4, 16), strengths=(0.5, 1, 2))
+    drawn = source("train", range(60))
+    assert sorted(set(drawn.strength.tolist())) == [0.5, 1, 2]
+    plain, held, freed, fastest = source("train", [0] * 4, fs=[8, 8, 8, 4], strengths=[1, 2, 0.5, 0.5]).extents
+    assert held == pytest.approx(plain / 2)
+    assert freed == pytest.approx(plain * 2)
+    assert fastest == pytest.approx(freed)  # as fast as the smallest fs, and no faster
+    assert source("train", [0], fs=[8], strengths=[2]).fs == 8
+
+
+def test_weights_of_the_image_are_above_zero() -> None:
+    with pytest.raises(InputError, match=r"strengths is \[1, 0\]"):
+        ProceduralClips(32, 32, 4, strengths=[1, 0])
 
 
 def test_every_motion_is_said_in_several_ways_that_name_the_direction() -> None:

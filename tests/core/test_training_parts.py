@@ -9,6 +9,7 @@ from training_recipes import only, small_recipe
 
 from dynamicrafter_core.diffusion.schedule import NoiseSchedule
 from dynamicrafter_core.models.attention import attend
+from dynamicrafter_core.models.unet import VideoUNet
 from dynamicrafter_core.training import conditions
 from dynamicrafter_core.training.checkpointing import checkpoint_stages
 from dynamicrafter_core.training.clips import ProceduralClips
@@ -83,6 +84,17 @@ def test_a_share_of_the_clips_is_trained_without_vdg(model: Model, many: Any) ->
     empty = (given.concat == 0).flatten(1).all(1)
     assert shown.float().mean() == pytest.approx(0.75, abs=0.07)
     assert (shown | empty).all()
+
+
+def test_clips_are_trained_with_the_weight_of_the_image_that_they_show(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = ProceduralClips(16, 16, 4, fs=(2, 4), strengths=(0.5, 3))
+    latents = encode_clips(model, source("train", range(6)), rows(6))
+    told = {}
+    monkeypatch.setattr(VideoUNet, "forward", lambda self, x, *_, **named: told.update(named) or x[:, :4])
+    diffusion_loss(model, latents, stage(), model.family.schedule(), rows(6))
+    assert torch.equal(told["image_strength"], latents.clips.strength)
 
 
 def test_the_image_may_be_any_frame(model: Model, many: Any) -> None:

@@ -205,6 +205,18 @@ def test_image_strength_weighs_the_image_tokens():
     assert 0 < (half - without).norm() < (full - without).norm()
 
 
+@pytest.mark.parametrize("frames", [4, 8])
+def test_image_strength_may_differ_from_row_to_row(frames, monkeypatch):
+    monkeypatch.setattr("dynamicrafter_core.models.unet.LARGE", 8 * 4 * 4)  # eight frames: branches one after another
+    unet = fill(VideoUNet(THIN))
+    x, t, text, image, fs = random_clip(THIN, 1, frames, 4, 4)
+    text, image = (torch.cat([one, one]) for one in (text, image))
+    both = unet(x, t, text, image, fs, image_strength=torch.tensor([0.5, 2.0]))
+    for row, strength in enumerate((0.5, 2.0)):
+        alone = unet(x, t, text[:1], image[:1], fs, image_strength=strength)
+        torch.testing.assert_close(both[row : row + 1], alone)
+
+
 def test_control_residuals_join_the_skips_and_the_middle():
     unet = fill(VideoUNet(THIN))
     clip = random_clip(THIN, 1, 5, 4, 4)
