@@ -40,6 +40,17 @@ class DynamiCrafterImageContext(io.ComfyNode):
                     display_name="negative",
                     tooltip="What shall not, or an empty prompt, from CLIP Text Encode.",
                 ),
+                io.Float.Input(
+                    "strength",
+                    display_name="strength",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="The weight of the image beside the text (lambda in the paper). More holds the picture and moves less, less "
+                    "moves more and loses the shape. 1: as the models were trained.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output("out_positive", display_name="positive", tooltip="Text and image."),
@@ -48,8 +59,10 @@ class DynamiCrafterImageContext(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, clip_vision: Any, image: Any, positive: list, negative: list) -> io.NodeOutput:
-        return io.NodeOutput(*context.add_image(model, clip_vision, image, positive, negative))
+    def execute(
+        cls, model: Any, clip_vision: Any, image: Any, positive: list, negative: list, strength: float = 1.0
+    ) -> io.NodeOutput:
+        return io.NodeOutput(*context.add_image(model, clip_vision, image, positive, negative, strength))
 
 
 class DynamiCrafterVisualGuidance(io.ComfyNode):

@@ -106,6 +106,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "negative",
         "seed",
         "steps",
+        "context_strength",
         "eta",
         "spacing",
         "fs",

@@ -203,6 +203,9 @@ def _add_look(parser: argparse.ArgumentParser, with_image: bool) -> None:
             "--cfg-image", type=_number, metavar="S", help="how strongly the image does, if not as strongly"
         )
         group.add_argument(
+            "--context-strength", type=_number, metavar="S", help="of the image beside the text; 2 moves less than 1"
+        )
+        group.add_argument(
             "--fit", default="crop", metavar="HOW", help="of the image: crop, pad, stretch (default: crop)"
         )
     group.add_argument(

@@ -6,7 +6,7 @@ concat   visual detail guidance: the image's own latent beside every frame's noi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,11 @@ class Conditions:
     image: Tensor | None  # 2 (t or 1) n d: image, mid-grey
     concat: Tensor | None  # 1 c t h w
     fs: int | None
+    context_strength: float = 1.0
 
     def to(self, dtype: torch.dtype) -> "Conditions":
         image, concat = (None if x is None else x.to(dtype) for x in (self.image, self.concat))
-        return Conditions(self.text.to(dtype), image, concat, self.fs)
+        return replace(self, text=self.text.to(dtype), image=image, concat=concat)
 
 
 def sample_posterior(mean: Tensor, logvar: Tensor, generator: torch.Generator) -> Tensor:
@@ -79,7 +80,7 @@ def run_branches(unet: nn.Module, conditions: Conditions) -> RunBranches:
         def batch(rows: Tensor) -> Tensor:
             text_row, image_row = rows.T
             image = None if conditions.image is None else conditions.image[image_row]
-            out = unet(latent, t, conditions.text[text_row], image, fs)
+            out = unet(latent, t, conditions.text[text_row], image, fs, image_strength=conditions.context_strength)
             sizes.append(len(rows))
             return out
 

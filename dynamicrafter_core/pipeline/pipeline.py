@@ -191,7 +191,7 @@ class Pipeline:
             with stages("encode"):
                 original = encode_original(parts, given.original)
 
-        conditions = Conditions(text, tokens, concat, settings.fs).to(parts.dtype)
+        conditions = Conditions(text, tokens, concat, settings.fs, settings.context_strength).to(parts.dtype)
         with stages("denoise", settings.steps) as report:
             latents = self._denoise(settings, conditions, generator, original, given.mask, report)
         with stages("decode", frames) as report:

@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     steps: int  # of denoising
     text_scale: float  # how strongly the prompt guides (cfg)
     image_scale: float | None  # how strongly the image guides, where not as strongly as the prompt
+    context_strength: float  # of the image's tokens (lambda), 1: as trained; more holds the picture, less lets it move
     eta: float  # 0: deterministic DDIM, 1: as much new noise a step as DDPM
     spacing: Spacing  # of the timesteps
     guidance_rescale: float  # 0 to 1: against the overexposure of strong guidance
@@ -61,6 +62,7 @@ class Settings:
     steps: int
     text_scale: float
     image_scale: float | None
+    context_strength: float
     eta: float
     spacing: Spacing
     guidance_rescale: float
@@ -104,6 +106,7 @@ def settle(
         steps=check_integer("steps", given.get("steps", family.steps), 1, TIMESTEPS),
         text_scale=check_number("cfg (text scale)", given.get("text_scale", family.cfg), 0, 100),
         image_scale=_image_scale(mode, given),
+        context_strength=_context_strength(family, given),
         eta=check_number("eta", given.get("eta", family.eta), 0, 1),
         spacing=_choice("spacing", given.get("spacing", family.spacing), SPACINGS),
         guidance_rescale=check_number("guidance rescale", given.get("guidance_rescale", family.guidance_rescale), 0, 1),
@@ -150,6 +153,14 @@ def _image_scale(mode: Mode, given: Mapping[str, Any]) -> float | None:
     if mode == "generate":
         raise InputError(f"cfg-image (image scale) is {given['image_scale']!r}, but without an image none can guide.")
     return check_number("cfg-image (image scale)", given["image_scale"], 0, 100)
+
+
+def _context_strength(family: Family, given: Mapping[str, Any]) -> float:
+    if "context_strength" in given and not family.image_tokens:
+        raise InputError(
+            f"context strength is {given['context_strength']!r}, but {family.name} sees no image; leave it out."
+        )
+    return check_number("context strength", given.get("context_strength", 1.0), 0, 10)
 
 
 def _fs(family: Family, given: Mapping[str, Any]) -> int | None:

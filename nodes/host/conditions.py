@@ -16,6 +16,7 @@ from ...dynamicrafter_core.pipeline.conditions import spread_tokens
 
 IMAGE = "dynamicrafter_image"  # [clips, frames of the projector or 1, tokens, width]
 CONCAT = "dynamicrafter_concat"  # [clips, frames, 4, h, w], unscaled
+STRENGTH = "dynamicrafter_strength"  # float: the weight of IMAGE, 1 as trained
 FRAMES = "dynamicrafter_frames"  # int: frames of one clip
 FS = "dynamicrafter_fs"  # int
 FAMILY = "dynamicrafter_family"  # the variant's record, with the file's own figures, for the nodes that come after

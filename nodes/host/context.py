@@ -7,7 +7,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...dynamicrafter_core.errors import InputError
-from .conditions import FAMILY, IMAGE, write
+from .conditions import FAMILY, IMAGE, STRENGTH, write
 from .images import to_signed
 from .loading import family_of, projector_of
 from .vision import encode_images, project
@@ -16,9 +16,14 @@ Conditioning = list[Any]
 
 
 def add_image(
-    model: ModelPatcher, vision: ClipVisionModel | None, image: Tensor, positive: Conditioning, negative: Conditioning
+    model: ModelPatcher,
+    vision: ClipVisionModel | None,
+    image: Tensor,
+    positive: Conditioning,
+    negative: Conditioning,
+    strength: float = 1.0,
 ) -> tuple[Conditioning, Conditioning]:
-    """Positive with the image's tokens, negative with those of no image."""
+    """Positive with the image's tokens, negative with those of no image, both weighed alike."""
     family = family_of(model, "DynamiCrafterImageContext")
     if family.projector is None:
         raise InputError(
@@ -39,6 +44,6 @@ def add_image(
     tokens = project(projector, encode_images(vision, to_signed(image)))
     seen, unseen = tokens[:-1], tokens[-1:]
     return (
-        write(positive, {IMAGE: seen, FAMILY: family}),
-        write(negative, {IMAGE: unseen, FAMILY: family}),
+        write(positive, {IMAGE: seen, STRENGTH: strength, FAMILY: family}),
+        write(negative, {IMAGE: unseen, STRENGTH: strength, FAMILY: family}),
     )

@@ -14,7 +14,7 @@ from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.families import Family
 from ...dynamicrafter_core.models.projector import Projector
 from . import conditions
-from .conditions import CONCAT, FRAMES, FS, IMAGE
+from .conditions import CONCAT, FRAMES, FS, IMAGE, STRENGTH
 from .images import size_in_pixels
 from .preview import ClipFormat
 from .schedule import model_sampling
@@ -63,6 +63,7 @@ class FamilyModel(comfy.model_base.BaseModel):
         tokens = self.check_image(kwargs.get(IMAGE), clips, kwargs.get("prompt_type", "positive"))
         if tokens is not None:
             out[IMAGE] = conditions.ImageTokens(tokens, clips)
+            out[STRENGTH] = conditions.PerClip(torch.tensor([kwargs.get(STRENGTH, 1.0)]), clips)
         concat = self.check_concat(kwargs.get(CONCAT), noise, clips)
         if concat is not None:
             out["c_concat"] = comfy.conds.CONDNoiseShape(self.process_latent_in(concat).flatten(0, 1))

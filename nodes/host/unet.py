@@ -11,7 +11,7 @@ from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.models.layout import to_frames, to_volume
 from ...dynamicrafter_core.models.unet import Control, VideoUNet
 from ...dynamicrafter_core.models.unet_config import UNetConfig
-from .conditions import FRAMES, FS, IMAGE, take_clips
+from .conditions import FRAMES, FS, IMAGE, STRENGTH, take_clips
 
 MOST_FRAMES = 64  # in one pass; the models were trained with 16
 BRANCHES = "dynamicrafter_branches"
@@ -73,6 +73,7 @@ class HostUNet(VideoUNet):
             take_clips(context, frames),
             image,
             None if fs is None else take_clips(fs, frames)[:clips],
+            image_strength=take_clips(conditions[STRENGTH], frames) if STRENGTH in conditions else 1.0,
             control=None if control is None else self.residuals(control, x),
             options=transformer_options,
         )

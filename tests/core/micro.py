@@ -73,9 +73,9 @@ class Spy:
         self.answer: float | Callable[[Tensor], Tensor] = 0.0
 
     def __call__(
-        self, unet: Any, x: Tensor, timesteps: Tensor, text: Tensor, image: Any = None, fs: Any = None
+        self, unet: Any, x: Tensor, timesteps: Tensor, text: Tensor, image: Any = None, fs: Any = None, **more: Any
     ) -> Tensor:
-        self.calls.append({"x": x, "t": timesteps, "text": text, "image": image, "fs": fs})
+        self.calls.append({"x": x, "t": timesteps, "text": text, "image": image, "fs": fs, **more})
         out = x[:, :4].repeat(len(text), 1, 1, 1, 1)
         return self.answer(out) if callable(self.answer) else torch.full_like(out, self.answer)
 

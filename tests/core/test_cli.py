@@ -96,6 +96,7 @@ def test_every_option_reaches_the_run(model_of: ModelOf, spy: Spy, folder: Path)
         "--steps": ("steps", 3),
         "--cfg": ("text_scale", 5.5),
         "--cfg-image": ("image_scale", 2.5),
+        "--context-strength": ("context_strength", 1.5),
         "--eta": ("eta", 0.5),
         "--fs": ("fs", 20),
         "--frames": ("frames", 5),

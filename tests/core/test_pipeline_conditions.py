@@ -87,6 +87,15 @@ def test_the_branches_see_what_dual_guidance_says(model_of: Callable[[str], Path
     assert image.shape[1] == FRAMES and not torch.equal(image[0, 0], image[0, 1])  # each frame its own
 
 
+def test_the_context_strength_weighs_the_image_in_every_branch(model_of: Callable[[str], Path], spy: Spy) -> None:
+    pipeline = Pipeline(model_of(ANIMATE))
+    pipeline.animate(picture(), "a cat", steps=1)
+    assert spy.first["image_strength"] == 1.0
+    spy.calls.clear()
+    pipeline.animate(picture(), "a cat", steps=1, context_strength=2.5)
+    assert spy.first["image_strength"] == 2.5
+
+
 @pytest.mark.parametrize(
     ("scales", "rows"),
     [
@@ -113,11 +122,11 @@ def test_branches_that_do_not_fit_together_go_one_by_one(
     forward = VideoUNet.forward
     rows = []
 
-    def small(self: VideoUNet, x: Tensor, t: Tensor, text: Tensor, *rest: Any) -> Tensor:
+    def small(self: VideoUNet, x: Tensor, t: Tensor, text: Tensor, *rest: Any, **named: Any) -> Tensor:
         rows.append(len(text))
         if len(text) > 1:
             raise OutOfMemory("out of memory")
-        return forward(self, x, t, text, *rest)
+        return forward(self, x, t, text, *rest, **named)
 
     monkeypatch.setattr(VideoUNet, "forward", small)
     singly = Pipeline(model_of(ANIMATE)).animate(picture(), "a cat", steps=3, image_scale=2.0)

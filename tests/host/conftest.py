@@ -151,14 +151,18 @@ def scene(run: Callable[..., tuple], image: Callable[..., torch.Tensor]) -> Call
     """Everything a sampler needs, made by our nodes: scene(loaded, mode=..., frames=..., prompt=...)."""
 
     def make(
-        loaded: SimpleNamespace, prompt: str = "a cat walks", images: torch.Tensor | None = None, **guidance: Any
+        loaded: SimpleNamespace,
+        prompt: str = "a cat walks",
+        images: torch.Tensor | None = None,
+        strength: float = 1.0,
+        **guidance: Any,
     ) -> SimpleNamespace:
         images = image() if images is None else images
         (positive,) = run("CLIPTextEncode", clip=loaded.clip, text=prompt)
         (negative,) = run("CLIPTextEncode", clip=loaded.clip, text="")
         asked = {"mode": "animate", "width": 64, "height": 64, "frames": 4, "fs": 0, "fit": "crop", **guidance}
         if loaded.vision is not None:
-            values = {"model": loaded.model, "clip_vision": loaded.vision, "image": images}
+            values = {"model": loaded.model, "clip_vision": loaded.vision, "image": images, "strength": strength}
             positive, negative = run("DynamiCrafterImageContext", **values, positive=positive, negative=negative)
         if loaded.model.model.family.concat:
             positive, negative, latent = run(

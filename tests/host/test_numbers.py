@@ -10,8 +10,9 @@ from dynamicrafter_core.families import FAMILIES
 SCALE = 0.18215
 
 
-def test_sampler_node_equals_the_cores_ddim(load, scene, sample, ours, tiny_file) -> None:
-    """Dual guidance, rescale, eta and dynamic rescale at once, by the core's own modules from the file to the latent.
+@pytest.mark.parametrize("strength", [1.0, 1.5])
+def test_sampler_node_equals_the_cores_ddim(strength, load, scene, sample, ours, tiny_file) -> None:
+    """Dual guidance, rescale, eta, the image's weight and dynamic rescale at once, by the core's own modules.
 
     The scales are low because random weights amplify rounding: at 7.5 and 3 a change of 1e-6 in the noise grows to 3e-4.
     """
@@ -22,7 +23,7 @@ def test_sampler_node_equals_the_cores_ddim(load, scene, sample, ours, tiny_file
     path = folder_paths.get_full_path("checkpoints", tiny_file())
     checkpoint = ours("dynamicrafter_core.checkpoints.checkpoint").load_checkpoint(path)
     unet = checkpoint.load("unet")
-    made = scene(load(), frames=16)
+    made = scene(load(), frames=16, strength=strength)
     seed, steps = 5, 4
 
     (text, options), (no_text, negative) = made.positive[0], made.negative[0]
@@ -32,7 +33,8 @@ def test_sampler_node_equals_the_cores_ddim(load, scene, sample, ours, tiny_file
 
     def predict(x, t, names):
         parts = [torch.cat(values) for values in zip(*(branches[name] for name in names), strict=True)]
-        return unet(torch.cat([x, concat], 1), t, *parts, torch.tensor([24])).chunk(len(names))
+        given = (torch.cat([x, concat], 1), t, *parts, torch.tensor([24]))
+        return unet(*given, image_strength=strength).chunk(len(names))
 
     generator = torch.Generator().manual_seed(seed + 1)
 
