@@ -9,7 +9,8 @@ Every clip is a random stretch at a random frame stride, resized and cropped to 
 import io
 import os
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +31,7 @@ _HELD_OUT = 20  # every twentieth is kept from training, where there are so many
 @dataclass(frozen=True)
 class Item:
     name: str
-    open: Callable[[], list[Any]]  # [a video file], or its frames' files in order
+    open: Callable[[], "_Video | _Frames"]
     caption: Callable[[], str]
 
 
@@ -71,18 +72,17 @@ class VideoClips:
         return int(torch.randperm(count, generator=generator(self.seed, split, "order", turn))[place])
 
     def _clip(self, item: Item, split: str, number: int) -> tuple[Tensor, str, int]:
-        files = item.open()
-        still = len(files) > 1
-        shots, rate = (_read_images(files), 30.0) if still else _read_video(files[0])
+        shots = item.open()
         chance = torch.rand(2, generator=generator(self.seed, split, "stretch", number)).tolist()
         low, high = self.strides[0], self.strides[-1]
-        longest = max(1, (len(shots) - 1) // max(1, self.frames - 1))
+        longest = max(1, (shots.count - 1) // max(1, self.frames - 1))
         stride = max(1, min(low + int(chance[0] * (high - low + 1)), longest))
-        room = max(0, len(shots) - 1 - stride * (self.frames - 1))
+        room = max(0, shots.count - 1 - stride * (self.frames - 1))
         first = int(chance[1] * (room + 1))
-        chosen = [shots[min(first + stride * index, len(shots) - 1)] for index in range(self.frames)]
-        pixels = torch.stack([_fit(frame, self.height, self.width) for frame in chosen], 1)  # 3 t h w
-        fs = max(1, round(rate / stride)) if self.fs_meaning == "fps" else stride
+        places = [min(first + stride * index, shots.count - 1) for index in range(self.frames)]
+        fitted = {place: _fit(frame, self.height, self.width) for place, frame in shots.read(set(places))}
+        pixels = torch.stack([fitted.get(place, fitted[places[-1]]) for place in places], 1)  # 3 t h w
+        fs = max(1, round(shots.rate / stride)) if self.fs_meaning == "fps" else stride
         return pixels, item.caption().strip(), fs
 
 
@@ -98,11 +98,11 @@ def find_items(path: Path) -> list[Item]:
         video = next((stem.with_suffix(suffix) for suffix in VIDEOS if stem.with_suffix(suffix).is_file()), None)
         read = _later(text.read_text, encoding="utf-8")
         if video is not None:
-            found.append(Item(str(video), _later(list, [video]), read))
+            found.append(Item(str(video), _later(_Video, video), read))
         elif stem.is_dir():
             shots = sorted(file for file in stem.iterdir() if file.suffix.lower() in IMAGES)
             if shots:
-                found.append(Item(str(stem), _later(list, shots), read))
+                found.append(Item(str(stem), _later(_Frames, shots), read))
     for archive in sorted(path.rglob("*.tar")):
         found += _in_tar(archive)
     return found
@@ -125,7 +125,7 @@ def _in_tar(path: Path) -> list[Item]:
         video = next((suffix for suffix in VIDEOS if suffix in files), None)
         if video and ".txt" in files:
             read_text = _later(_read_part, path, *files[".txt"])
-            found.append(Item(f"{path}/{key}", _later(_part_as_file, path, *files[video]), _decoded(read_text)))
+            found.append(Item(f"{path}/{key}", _later(_video_in_tar, path, *files[video]), _decoded(read_text)))
     return found
 
 
@@ -143,32 +143,65 @@ def _read_part(path: Path, offset: int, size: int) -> bytes:
         return file.read(size)
 
 
-def _part_as_file(path: Path, offset: int, size: int) -> list[io.BytesIO]:
-    return [io.BytesIO(_read_part(path, offset, size))]
+def _video_in_tar(path: Path, offset: int, size: int) -> "_Video":
+    return _Video(io.BytesIO(_read_part(path, offset, size)))
 
 
-def _read_video(file: Any) -> tuple[list[Tensor], float]:
-    """All frames, uint8 [H,W,3], and how many a second."""
-    import av
+class _Video:
+    """A video file, of which no more is kept than is asked for: it may be hours long."""
 
-    name = file if isinstance(file, Path) else "the tar's video"
-    try:
-        with av.open(file if not isinstance(file, Path) else str(file)) as container:
-            stream = container.streams.video[0]
-            rate = float(stream.average_rate or 25)
-            shots = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(stream)]
-    except (av.error.FFmpegError, IndexError) as error:
-        raise InputError(f"{name} cannot be decoded ({error}); take it out of the data, or encode it anew.") from error
-    if not shots:
-        raise InputError(f"{name} holds no frames; take it out of the data.")
-    return shots, rate
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        with self._opened() as (container, stream):
+            self.rate = float(stream.average_rate or 25)
+            self.count = max(1, sum(1 for packet in container.demux(stream) if packet.size))
+
+    @property
+    def name(self) -> str:
+        return str(self.file) if isinstance(self.file, Path) else "the tar's video"
+
+    def read(self, places: set[int]) -> Iterator[tuple[int, Tensor]]:
+        """These frames, uint8 [H,W,3], with their places; the last one there is, where the file says more than it holds."""
+        left, frame = max(places), None
+        with self._opened() as (container, stream):
+            for place, frame in enumerate(container.decode(stream)):
+                if place in places:
+                    yield place, torch.from_numpy(frame.to_ndarray(format="rgb24"))
+                if place == left:
+                    return
+        if frame is None:
+            raise InputError(f"{self.name} holds no frames; take it out of the data.")
+        yield left, torch.from_numpy(frame.to_ndarray(format="rgb24"))
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Any, Any]]:
+        import av
+
+        try:
+            if not isinstance(self.file, Path):
+                self.file.seek(0)
+            with av.open(str(self.file) if isinstance(self.file, Path) else self.file) as container:
+                yield container, container.streams.video[0]
+        except (av.error.FFmpegError, IndexError) as error:
+            raise InputError(
+                f"{self.name} cannot be decoded ({error}); take it out of the data, or encode it anew."
+            ) from error
 
 
-def _read_images(files: list[Path]) -> list[Tensor]:
-    import numpy as np
-    from PIL import Image
+class _Frames:
+    """A folder of frames, read as a video of 30 frames a second."""
 
-    return [torch.from_numpy(np.asarray(Image.open(file).convert("RGB")).copy()) for file in files]
+    rate = 30.0
+
+    def __init__(self, files: list[Path]) -> None:
+        self.files, self.count = files, len(files)
+
+    def read(self, places: set[int]) -> Iterator[tuple[int, Tensor]]:
+        import numpy as np
+        from PIL import Image
+
+        for place in places:
+            yield place, torch.from_numpy(np.asarray(Image.open(self.files[place]).convert("RGB")).copy())
 
 
 def _fit(frame: Tensor, height: int, width: int) -> Tensor:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.media.saving import save_clip
+from dynamicrafter_core.training import videos
 from dynamicrafter_core.training.videos import VideoClips
 
 
@@ -74,6 +75,29 @@ def test_a_video_shorter_than_the_clip_stands_still_at_its_end(tmp_path: Path) -
     (tmp_path / "short.txt").write_text("short")
     clips = VideoClips(tmp_path, 16, 16, 6)("train", [0])
     assert torch.equal(clips.pixels[:, :, -1], clips.pixels[:, :, -2])
+
+
+def test_no_more_of_a_video_is_kept_than_its_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_clip(moving_bar(40, width=160), tmp_path / "long.mp4", 8)
+    (tmp_path / "long.txt").write_text("long")
+    fitted = []
+    real = videos._fit
+    monkeypatch.setattr(videos, "_fit", lambda frame, *size: fitted.append(frame.shape) or real(frame, *size))
+    clips = VideoClips(tmp_path, 16, 16, 4, strides=(2, 2))("train", range(3))
+    assert len(fitted) == 3 * 4
+    assert not torch.equal(clips.pixels[0], clips.pixels[1])
+
+
+def test_a_video_that_says_more_than_it_holds_stands_still_at_its_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = videos._Video.__init__
+    monkeypatch.setattr(
+        videos._Video, "__init__", lambda self, file: (opened(self, file), setattr(self, "count", 16))[0]
+    )
+    pixels = VideoClips(folder, 16, 16, 16, strides=(1, 1))("train", [0]).pixels
+    assert torch.equal(pixels[:, :, 12:], pixels[:, :, 11:12].expand_as(pixels[:, :, 12:]))
+    assert not torch.equal(pixels[:, :, 10], pixels[:, :, 11])
 
 
 def test_what_is_no_video_is_refused_by_name(tmp_path: Path) -> None:
