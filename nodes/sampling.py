@@ -14,7 +14,7 @@ CFG_TEXT = {
     "max": 30.0,
     "step": 0.1,
     "tooltip": "How strictly the video follows the prompt. -1: the model's own value (7.5 for DynamiCrafter and ToonCrafter, 12 for "
-    "VideoCrafter, 3 for the embedded model).",
+    "VideoCrafter, 2 for the embedded model).",
 }
 CFG_IMAGE = {
     "default": -1.0,

@@ -1,5 +1,6 @@
 """What the documents say is so: links lead somewhere, commands exist, figures are the code's."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -86,3 +87,13 @@ def test_table_of_variants_holds_the_figures_of_the_code() -> None:
     expected = [row(family) for family in (*FAMILIES.values(), *FINE_TUNES.values())]
     written = [line for line in README.splitlines() if line.startswith("| `") and "crafter" in line]
     assert written == expected
+
+
+@pytest.mark.parametrize("language", ["en", "ja", "ko", "zh"])
+def test_tooltips_tell_the_embedded_models_own_figures(language: str) -> None:
+    figures = json.loads((repository.ROOT / "dynamicrafter_core" / "embedded" / "embedded.json").read_text())["figures"]
+    texts = json.loads((repository.ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    for field, figure in (("cfg_text", figures["cfg"]), ("steps", figures["steps"])):
+        tooltips = [node["inputs"][field]["tooltip"] for node in texts.values() if field in node["inputs"]]
+        assert len(tooltips) == 2
+        assert all(re.findall(r"[\d.]*\d", tooltip)[-1] == f"{figure:g}" for tooltip in tooltips)
