@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from dynamicrafter_core.devices import reused_memory
+
 from . import layers, loading, models, vae
 from .measure import computes_in_bf16, machine, matmul_ceiling, table
 
@@ -34,7 +36,7 @@ def main() -> None:
 
     device = torch.device(options.device)
     report = [f"### {machine(device)}"]
-    with torch.inference_mode():
+    with torch.inference_mode(), reused_memory(device):
         for name in options.dtype or ["fp32", "bf16"][: 1 + computes_in_bf16(device)]:
             ceiling = matmul_ceiling(DTYPES[name], device)
             found = []

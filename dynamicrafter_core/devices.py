@@ -1,12 +1,19 @@
 """Where and in which precision a model runs, how much room there is, and how much was needed."""
 
+import ctypes
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from .errors import InputError
+
+# Of glibc's malloc.h: what it may be told about large blocks, and where it comes to by itself once some have been freed.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_USUAL = {_TRIM_THRESHOLD: 64 * 2**20, _MMAP_THRESHOLD: 32 * 2**20, _MMAP_MAX: 65536}
 
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -66,6 +73,27 @@ def release_memory(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
+@contextmanager
+def reused_memory(device: torch.device) -> Iterator[None]:
+    """Meanwhile, a CPU's freed tensors make room for the next ones.
+
+    glibc hands large blocks back at once, and gets them anew, page by page and cleared, which takes the UNet as long as some
+    of its layers.
+    """
+    libc = _glibc() if device.type == "cpu" else None
+    if libc is None:
+        yield
+        return
+    libc.mallopt(_MMAP_MAX, 0)
+    libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        for option, value in _USUAL.items():
+            libc.mallopt(option, value)
+        libc.malloc_trim(0)
+
+
 def finish(device: torch.device) -> None:
     """Wait for the work handed to the device, so that a clock read now tells the truth."""
     if device.type == "cuda":
@@ -115,6 +143,14 @@ def _reset_rss_peak() -> None:
             file.write("5")
     except OSError:  # a sandbox may forbid it: the peak is then the process's, from its start
         return
+
+
+def _glibc() -> Any:
+    """Linux's usual C library, which is in every process; None where there is another, or its user has told it what to do."""
+    if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_")) for name in os.environ):
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
 
 
 def _present_devices() -> list[str]:

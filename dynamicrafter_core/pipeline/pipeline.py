@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.checkpoint import Checkpoint, load_checkpoint
-from ..devices import pick_device, pick_dtype
+from ..devices import pick_device, pick_dtype, reused_memory
 from ..diffusion.guidance import guided
 from ..diffusion.initial_noise import read_initial_noise
 from ..diffusion.sampling import analytic_noise, sample_ddim
@@ -222,20 +222,21 @@ class Pipeline:
             )
 
         def sample(unet: nn.Module) -> Tensor:
-            return sample_ddim(
-                guided(run_branches(unet, conditions), settings.guidance),
-                x.to(self.device),
-                schedule,
-                settings.steps,
-                settings.spacing,
-                settings.eta,
-                start=settings.start_step,
-                strength=settings.strength,
-                original=original,
-                mask=mask,
-                generator=generator,
-                on_step=lambda k, total, *_: report(k + 1, total),
-            )
+            with reused_memory(self.device):
+                return sample_ddim(
+                    guided(run_branches(unet, conditions), settings.guidance),
+                    x.to(self.device),
+                    schedule,
+                    settings.steps,
+                    settings.spacing,
+                    settings.eta,
+                    start=settings.start_step,
+                    strength=settings.strength,
+                    original=original,
+                    mask=mask,
+                    generator=generator,
+                    on_step=lambda k, total, *_: report(k + 1, total),
+                )
 
         latents = self.parts.use("unet", sample)
         if not latents.isfinite().all():

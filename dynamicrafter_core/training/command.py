@@ -26,6 +26,7 @@ def add_arguments(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """0: done; 3: stopped before the end, to be gone on with."""
+    from ..devices import reused_memory
     from .trainer import Trainer
 
     recipe = read_recipe(arguments.recipe)
@@ -44,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     previous = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
-        result = trainer.run(arguments.minutes)
+        with reused_memory(trainer.device):
+            result = trainer.run(arguments.minutes)
     finally:
         for each, handler in previous.items():
             signal.signal(each, handler)

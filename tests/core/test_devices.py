@@ -8,7 +8,7 @@ import pytest
 import torch
 from micro import ANIMATE, Spy, picture
 
-from dynamicrafter_core.devices import PeakMemory, free_memory, pick_device, pick_dtype
+from dynamicrafter_core.devices import PeakMemory, free_memory, pick_device, pick_dtype, reused_memory
 from dynamicrafter_core.pipeline.decoding import frames_at_once
 from dynamicrafter_core.pipeline.pipeline import Pipeline
 
@@ -68,6 +68,29 @@ def test_peak_memory_sees_what_is_gone_again() -> None:
     ones = torch.ones(100_000_000)  # 400 MB
     del ones
     assert peak.mark() > before + 200e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is Linux's C library that is asked")
+def test_freed_memory_is_used_again_and_given_back_in_the_end() -> None:
+    import resource
+
+    def pages_filled() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(10):
+            torch.ones(50_000_000)  # 200 MB, freed at once
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    def resident() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+
+    usual = pages_filled()
+    with reused_memory(CPU):
+        pages_filled()
+        assert pages_filled() < usual / 5
+        held = resident()
+    assert resident() < held - 100e6
+    assert pages_filled() > usual / 2
 
 
 def test_the_cpu_tells_its_free_memory_and_decodes_frame_by_frame() -> None:
