@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from dynamicrafter_core.devices import reused_memory
 from dynamicrafter_core.pipeline.pipeline import EMBEDDED
 from dynamicrafter_core.training.motions import MOTIONS
 
@@ -56,7 +57,8 @@ def main() -> int:
     rows: list[Row] = []
     for name in options.only:
         started = time.monotonic()
-        found = POINTS[name](subject)
+        with reused_memory(device):
+            found = POINTS[name](subject)
         rows += found
         tell(name, started)
         sys.stdout.write("".join(_line(row) for row in found))

@@ -95,6 +95,17 @@ def test_interpolation_begins_and_ends_with_its_pictures(model: Model, held_out:
     assert psnr(made[:, :, -1], last).mean() >= 20
 
 
+@pytest.mark.slow
+def test_the_more_its_image_weighs_the_less_moves(model: Model, held_out: MovedClips) -> None:
+    moving = [row for row, motion in enumerate(held_out.motions) if motion.startswith(("pan", "zoom"))]
+    pictures, captions = held_out.pixels[moving, :, 0], [held_out.captions[row] for row in moving]
+    changes = []
+    for strength in (0.5, 1.0, 2.0, 3.0):
+        made = generate(model, pictures, captions, held_out.fs[moving], 16, replace(DIALS, image_strength=strength))
+        changes.append(float((made.diff(dim=2) ** 2).mean()))
+    assert changes == sorted(changes, reverse=True)
+
+
 def test_the_library_finds_it_by_name_and_repeats_itself(held_out: MovedClips) -> None:
     picture = ((held_out.pixels[0, :, 0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
     pipeline = Pipeline("embedded")
