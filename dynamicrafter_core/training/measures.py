@@ -1,4 +1,4 @@
-"""How alike pictures and clips are: PSNR, a perceptual distance of edges and patches, and the spectrum of their changes."""
+"""How alike pictures are: PSNR, and a perceptual distance made of what edges and patches look like at several scales."""
 
 import torch
 from torch import Tensor
@@ -45,24 +45,6 @@ def conformity(clips: Tensor, pictures: Tensor) -> Tensor:
     frames = clips.transpose(1, 2)  # b t 3 h w
     rows = pictures[:, None].expand_as(frames).flatten(0, 1)
     return ((1 + similarity(frames.flatten(0, 1), rows)) / 2).unflatten(0, frames.shape[:2]).mean(1)
-
-
-def spectral_distance(made: Tensor, wanted: Tensor) -> Tensor:
-    """Decibels between how much clips [B,3,T,H,W] change, along width, height and time, at three scales; b.
-
-    PSNR is won by the mean of all that might be, which is a blur. This asks for as much detail, noise and motion as there
-    should be, wherever it is.
-    """
-    return ((_changes(made) - _changes(wanted)) ** 2).mean(1).sqrt()
-
-
-def _changes(clips: Tensor) -> Tensor:
-    """b 9"""
-    clips, found = clips.float(), []
-    for _ in range(3):
-        found += [(clips.diff(dim=axis) ** 2).flatten(1).mean(1) for axis in (-1, -2, -3)]
-        clips = F.avg_pool3d(clips, (1, 2, 2))
-    return 10 * torch.stack(found, 1).clamp(min=1e-7).log10()
 
 
 def nearest_frame(clips: Tensor, pictures: Tensor) -> Tensor:

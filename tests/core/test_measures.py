@@ -2,26 +2,12 @@
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from dynamicrafter_core.training.clips import ProceduralClips
-from dynamicrafter_core.training.measures import (
-    conformity,
-    nearest_frame,
-    perceptual_loss,
-    psnr,
-    similarity,
-    spectral_distance,
-)
+from dynamicrafter_core.training.measures import conformity, nearest_frame, perceptual_loss, psnr, similarity
 
 SOURCE = ProceduralClips(32, 32, 6, fs=(4, 8))
-MANY = ProceduralClips(32, 32, 4, motions=["pan_left", "zoom_in"], fs=(4, 8))
-
-
-@pytest.fixture(scope="module")
-def clips() -> Tensor:
-    return MANY("train", range(24)).pixels
 
 
 def test_psnr_of_a_known_error() -> None:
@@ -56,30 +42,3 @@ def test_a_blurred_picture_costs_more_than_its_pixels_tell() -> None:
     blurred = F.avg_pool2d(pictures, 3, 1, 1)
     assert perceptual_loss(pictures, pictures) == 0
     assert perceptual_loss(blurred, pictures) > 0.01
-
-
-def blurred(clips: Tensor, width: int) -> Tensor:
-    return F.avg_pool3d(clips, (1, width, width), stride=1, padding=(0, width // 2, width // 2))
-
-
-@pytest.mark.parametrize("axis", ["space", "time"])
-def test_the_more_is_blurred_or_frozen_the_farther_is_the_spectrum(clips: Tensor, axis: str) -> None:
-    if axis == "space":
-        worse = [clips, blurred(clips, 3), blurred(clips, 5)]
-    else:
-        worse = [clips, *(torch.lerp(clips, clips[:, :, :1], share) for share in (0.5, 0.9))]
-    near, farther, farthest = (spectral_distance(each, clips) for each in worse)
-    assert not near.any()
-    assert (near < farther).all() and (farther < farthest).all()
-
-
-def test_noise_is_no_detail(clips: Tensor) -> None:
-    noise = torch.randn(clips.shape, generator=torch.Generator().manual_seed(0))
-    little, much = (spectral_distance(clips + share * noise, clips).mean() for share in (0.05, 0.2))
-    assert 1 < little < much
-
-
-def test_the_spectrum_does_not_ask_where_the_detail_is(clips: Tensor) -> None:
-    mirrored = clips.flip(-1)
-    assert (psnr(mirrored, clips) < 25).all()
-    assert spectral_distance(mirrored, clips).max() < 1e-3
