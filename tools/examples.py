@@ -134,7 +134,7 @@ An image and a prompt become 16 frames.
 
 - **More motion:** lower *motion (fs)* (512 and 1024 models), or raise it (256 model). What it means for the loaded model is shown
   below the loader.
-- **Closer to the image:** raise *image guidance* above *text guidance*.
+- **Closer to the image:** raise *image guidance* above *text guidance*, or *strength* in **DynamiCrafter Image Context**.
 - **Faster:** 25 *steps* are often enough; the released models were published with 50.
 - `width` and `height` 0 are the model's own size, upright for an upright image.
 """,
