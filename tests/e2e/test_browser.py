@@ -45,7 +45,7 @@ def test_page_makes_the_same_prompt_of_the_workflow_as_we_keep(name: str, tab: b
     for key, node in kept.items():
         assert {name: made[key]["inputs"].get(name) for name in node["inputs"]} == node["inputs"]
     added = {name for key, node in kept.items() for name in made[key]["inputs"] if name not in node["inputs"]}
-    assert added <= {"bit_depth", "keyframe_positions", "fs", "start_step", "initial_noise"}
+    assert added <= {"bit_depth", "keyframe_positions", "fs", "start_step", "initial_noise", "strength"}
 
 
 @pytest.mark.parametrize("name", BLUEPRINTS)
