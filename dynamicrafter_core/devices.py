@@ -77,8 +77,7 @@ def release_memory(device: torch.device) -> None:
 def reused_memory(device: torch.device) -> Iterator[None]:
     """Meanwhile, a CPU's freed tensors make room for the next ones.
 
-    glibc hands large blocks back at once, and gets them anew, page by page and cleared, which takes the UNet as long as some
-    of its layers.
+    glibc hands large blocks back at once and gets them anew, page by page and cleared, for every large layer.
     """
     libc = _glibc() if device.type == "cpu" else None
     if libc is None:

@@ -35,7 +35,7 @@ class Signals:
     embedding: Tensor  # b e: the timestep, with fs where the model knows it
     text: Tensor  # k*b l d
     image: Tensor | None  # k*b t n d, or k*b 1 n d when all frames share the tokens
-    image_strength: float | Tensor = 1.0  # a tensor: k*b
+    image_strength: float | Tensor = 1.0  # a tensor: (k b t) 1 1
     options: Mapping[str, Any] = field(default_factory=dict)
     beginning: Beginning | None = None  # None: the branches run together, in one batch
 
@@ -49,7 +49,7 @@ class Signals:
         branches = self.text.shape[0] // clips
         images = branches * [None] if self.image is None else self.image.split(clips)
         strength = self.image_strength
-        strengths = strength.split(clips) if isinstance(strength, Tensor) else branches * [strength]
+        strengths = strength.split(clips * self.frames) if isinstance(strength, Tensor) else branches * [strength]
         for text, image, weight in zip(self.text.split(clips), images, strengths, strict=True):
             yield replace(self, text=text, image=image, image_strength=weight, beginning=beginning)
 

@@ -89,10 +89,7 @@ class DualAttention(Attention):
 
     def strength(self, signals: Signals, like: Tensor) -> float | Tensor:
         """lambda, the weight of the image: fixed, or learned as tanh(alpha) + 1."""
-        given = signals.image_strength
-        if isinstance(given, Tensor):
-            given = given.to(like).repeat_interleave(signals.frames)[:, None, None]  # (k b t) 1 1
-        fixed = self.scale * given
+        fixed = self.scale * signals.image_strength
         return (self.alpha.to(like).tanh() + 1) * fixed if hasattr(self, "alpha") else fixed
 
     def forward(self, x: Tensor, signals: Signals) -> Tensor:

@@ -154,6 +154,8 @@ class VideoUNet(nn.Module):
         """
         self._check(x, text, image)
         frames = x.shape[2]
+        if isinstance(image_strength, Tensor):
+            image_strength = image_strength.to(x).repeat_interleave(frames)[:, None, None]  # (k b t) 1 1
         signals = Signals(
             frames=frames,
             embedding=self.embed(timesteps, fs, x.dtype),
