@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .errors import InputError
     from .families import FAMILIES
     from .models.autoencoder import Autoencoder, AutoencoderConfig
+    from .models.hooks import AttentionHooks, BlockHooks, Hooks
     from .models.preprocess import preprocess_for_clip
     from .models.projector import Projector, ProjectorConfig
     from .models.unet import VideoUNet
@@ -31,8 +32,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FAMILIES",
+    "AttentionHooks",
     "Autoencoder",
     "AutoencoderConfig",
+    "BlockHooks",
+    "Hooks",
     "InputError",
     "NoiseSchedule",
     "Pipeline",
@@ -51,8 +55,11 @@ __all__ = [
 
 _HOMES = {
     "FAMILIES": "families",
+    "AttentionHooks": "models.hooks",
     "Autoencoder": "models.autoencoder",
     "AutoencoderConfig": "models.autoencoder",
+    "BlockHooks": "models.hooks",
+    "Hooks": "models.hooks",
     "InputError": "errors",
     "NoiseSchedule": "diffusion.schedule",
     "Pipeline": "pipeline.pipeline",

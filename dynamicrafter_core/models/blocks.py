@@ -9,21 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .hooks import NO_HOOKS, Hooks, Where
 
-class Beginning:
-    """What guidance branches that run one after another have in common: everything before the first of them reads its text."""
+
+class SharedStem:
+    """Results that guidance branches run one after another have in common: all before the first of them reads its text."""
 
     def __init__(self) -> None:
-        self.held: dict[Any, Tensor] = {}
-        self.over = False
+        self.results: dict[Any, Tensor] = {}
+        self.closed = False
 
     def once(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
-        """The result of `make`, from the first branch that came here."""
-        if key in self.held:
-            return self.held[key]
+        """The result of `make`, computed by the first branch that gets here."""
+        if key in self.results:
+            return self.results[key]
         made = make()
-        if not self.over:
-            self.held[key] = made
+        if not self.closed:
+            self.results[key] = made
         return made
 
 
@@ -37,30 +39,40 @@ class Signals:
     image: Tensor | None  # k*b t n d, or k*b 1 n d when all frames share the tokens
     image_strength: float | Tensor = 1.0  # a tensor: (k b t) 1 1
     options: Mapping[str, Any] = field(default_factory=dict)
-    beginning: Beginning | None = None  # None: the branches run together, in one batch
+    stem: SharedStem | None = None  # None: the branches run together, in one batch
+    hooks: Hooks = NO_HOOKS
+    shape: tuple[int, ...] = ()  # of the activations at this transformer; known where there are hooks to read it
+    upsampled: tuple[int, ...] | None = None  # the size to upsample to, where a hook may have changed the sizes
 
     @property
     def rows(self) -> int:
         return self.text.shape[0]
 
-    def apart(self) -> Iterator["Signals"]:
+    def split_branches(self) -> Iterator["Signals"]:
         """The signals of each branch, to be run one after another."""
-        beginning, clips = Beginning(), self.embedding.shape[0]
+        stem, clips = SharedStem(), self.embedding.shape[0]
         branches = self.text.shape[0] // clips
         images = branches * [None] if self.image is None else self.image.split(clips)
         strength = self.image_strength
         strengths = strength.split(clips * self.frames) if isinstance(strength, Tensor) else branches * [strength]
         for text, image, weight in zip(self.text.split(clips), images, strengths, strict=True):
-            yield replace(self, text=text, image=image, image_strength=weight, beginning=beginning)
+            yield replace(self, text=text, image=image, image_strength=weight, stem=stem)
 
     def once(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
-        return make() if self.beginning is None else self.beginning.once(key, make)
+        return make() if self.stem is None else self.stem.once(key, make)
 
     def read_text(self) -> Tensor:
         """The text; from here on the branches differ."""
-        if self.beginning is not None:
-            self.beginning.over = True
+        if self.stem is not None:
+            self.stem.closed = True
         return self.text
+
+    def at(self, h: Tensor) -> "Signals":
+        """For hooks inside a transformer: with the shape of the activations that it got."""
+        return replace(self, shape=tuple(h.shape)) if self.hooks else self
+
+    def where(self, place: str) -> Where:
+        return Where(place, self.frames, self.shape)
 
 
 class Block(nn.Module):
@@ -89,13 +101,14 @@ class Downsample(nn.Module):
         return self.op(h)
 
 
-class Upsample(nn.Module):
+class Upsample(Block):
     def __init__(self, channels: int, *, dtype: Any = None, device: Any = None, operations: Any = nn) -> None:
         super().__init__()
         self.conv = operations.Conv2d(channels, channels, 3, padding=1, dtype=dtype, device=device)
 
-    def forward(self, h: Tensor) -> Tensor:
-        return self.conv(F.interpolate(h, scale_factor=2, mode="nearest"))
+    def forward(self, h: Tensor, signals: Signals) -> Tensor:
+        size = signals.upsampled or (2 * h.shape[2], 2 * h.shape[3])
+        return self.conv(F.interpolate(h, size=size, mode="nearest"))
 
 
 def sinusoid(values: Tensor, width: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from .attention import Attend, attend, attend_relative
 from .blocks import Block, Signals
+from .hooks import AttentionHooks
 from .layout import repeat_rows
 
 
@@ -50,6 +51,8 @@ class RelativePosition(nn.Module):
 class Attention(nn.Module):
     """Projections around `attend`; `context` is where keys and values come from."""
 
+    place = ""  # its name for hooks; the UNet gives it
+
     def __init__(
         self,
         width: int,
@@ -70,8 +73,33 @@ class Attention(nn.Module):
         self.to_out = nn.Sequential(operations.Linear(inner, width, **make), nn.Identity())
 
     def forward(self, x: Tensor, signals: Signals) -> Tensor:
-        out = self.attention(self.to_q(x), self.to_k(x), self.to_v(x), self.heads, options=signals.options)
-        return self.to_out(out)
+        hooks = signals.hooks.attentions.get(self.place)
+        if hooks is None:
+            return self.to_out(self.mix(x, signals))
+        out = self.mix_hooked(x, signals, hooks) if hooks.inputs or hooks.compute else self.mix(x, signals)
+        out = self.to_out(out)
+        for change in hooks.output:
+            out = change(out, signals.where(self.place))
+        return out
+
+    def mix(self, x: Tensor, signals: Signals) -> Tensor:
+        return self.attend(self.to_q(x), self.to_k(x), self.to_v(x), signals)
+
+    def mix_hooked(self, x: Tensor, signals: Signals, hooks: AttentionHooks) -> Tensor:
+        return self.attend_hooked(x, x, signals, hooks)[1]
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, signals: Signals) -> Tensor:
+        return self.attention(q, k, v, self.heads, options=signals.options)
+
+    def attend_hooked(
+        self, x: Tensor, context: Tensor, signals: Signals, hooks: AttentionHooks
+    ) -> tuple[Tensor, Tensor]:
+        """The queries, and what attention (or the hook in its place) made of them."""
+        value, where = context, signals.where(self.place)
+        for change in hooks.inputs:
+            x, context, value = change(x, context, value, where)
+        q, k, v = self.to_q(x), self.to_k(context), self.to_v(value)
+        return q, hooks.compute(q, k, v, where) if hooks.compute else self.attend(q, k, v, signals)
 
 
 class DualAttention(Attention):
@@ -92,19 +120,26 @@ class DualAttention(Attention):
         fixed = self.scale * signals.image_strength
         return (self.alpha.to(like).tanh() + 1) * fixed if hasattr(self, "alpha") else fixed
 
-    def forward(self, x: Tensor, signals: Signals) -> Tensor:
+    def mix(self, x: Tensor, signals: Signals) -> Tensor:
         q = self.to_q(x)  # (k b t) (h w) c
-        options = signals.options
         # Text is the same for all frames of a clip: one long query sequence per clip, keys and values once per clip.
         clips = q.reshape(signals.rows, -1, q.shape[-1])
         text = signals.read_text()
-        out = self.attention(clips, self.to_k(text), self.to_v(text), self.heads, options=options).view_as(q)
-        if signals.image is not None and hasattr(self, "to_k_ip"):
-            tokens = signals.image.flatten(0, 1)  # (k b t) n d, or (k b) n d
-            queries = q if signals.image.shape[1] == signals.frames else clips
-            seen = self.attention(queries, self.to_k_ip(tokens), self.to_v_ip(tokens), self.heads, options=options)
-            out = out + seen.view_as(q) * self.strength(signals, out)
-        return self.to_out(out)
+        out = self.attend(clips, self.to_k(text), self.to_v(text), signals).view_as(q)
+        return self.add_image(q, out, signals)
+
+    def mix_hooked(self, x: Tensor, signals: Signals, hooks: AttentionHooks) -> Tensor:
+        text = signals.read_text().repeat_interleave(signals.frames, 0)  # (k b t) l d
+        return self.add_image(*self.attend_hooked(x, text, signals, hooks), signals)
+
+    def add_image(self, q: Tensor, out: Tensor, signals: Signals) -> Tensor:
+        """The image tokens have keys, values and a softmax of their own beside the text's."""
+        if signals.image is None or not hasattr(self, "to_k_ip"):
+            return out
+        tokens = signals.image.flatten(0, 1)  # (k b t) n d, or (k b) n d
+        queries = q if signals.image.shape[1] == signals.frames else q.reshape(signals.rows, -1, q.shape[-1])
+        seen = self.attend(queries, self.to_k_ip(tokens), self.to_v_ip(tokens), signals)
+        return out + seen.view_as(q) * self.strength(signals, out)
 
 
 class TemporalAttention(Attention):
@@ -118,19 +153,18 @@ class TemporalAttention(Attention):
             self.relative_position_k = RelativePosition(width, reach, make)
             self.relative_position_v = RelativePosition(width, reach, make)
 
-    def forward(self, x: Tensor, signals: Signals) -> Tensor:
-        q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
-        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril() if self.causal else None
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, signals: Signals) -> Tensor:
+        mask = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device).tril() if self.causal else None
         if hasattr(self, "relative_position_k"):
             tables = self.relative_position_k(q), self.relative_position_v(q)
-            return self.to_out(attend_relative(q, k, v, self.heads, *tables, mask=mask))
-        return self.to_out(self.attention(q, k, v, self.heads, mask=mask, options=signals.options))
+            return attend_relative(q, k, v, self.heads, *tables, mask=mask)
+        return self.attention(q, k, v, self.heads, mask=mask, options=signals.options)
 
 
 class TransformerBlock(nn.Module):
     """Self-attention, a second attention, feed-forward; each on its normed input, each added."""
 
-    def __init__(self, width: int, attn1: nn.Module, attn2: nn.Module, make: dict[str, Any], operations: Any) -> None:
+    def __init__(self, width: int, attn1: Attention, attn2: Attention, make: dict[str, Any], operations: Any) -> None:
         super().__init__()
         self.attn1 = attn1
         self.ff = FeedForward(width, make, operations)
@@ -143,11 +177,18 @@ class TransformerBlock(nn.Module):
         x = signals.once(self, partial(self._attend_to_itself, x, signals))
         if isinstance(self.attn2, DualAttention):  # here the guidance branches part
             x = repeat_rows(x, signals.rows * signals.frames)
-        x = x + self.attn2(self.norm2(x), signals)
+        x = self._add(x, self.attn2, self.norm2, signals)
         return x + self.ff(self.norm3(x))
 
     def _attend_to_itself(self, x: Tensor, signals: Signals) -> Tensor:
-        return x + self.attn1(self.norm1(x), signals)
+        return self._add(x, self.attn1, self.norm1, signals)
+
+    def _add(self, x: Tensor, attention: Attention, norm: nn.Module, signals: Signals) -> Tensor:
+        x = x + attention(norm(x), signals)
+        hooks = signals.hooks.attentions.get(attention.place)
+        for change in hooks.added if hooks else ():
+            x = change(x, signals.where(attention.place))
+        return x
 
 
 class SpatialTransformer(Block):
@@ -198,6 +239,7 @@ class SpatialTransformer(Block):
 
     def forward(self, h: Tensor, signals: Signals) -> Tensor:
         tokens = signals.once(self.proj_in, partial(self._tokens, h))  # (b t) (h w) c
+        signals = signals.at(h)
         for block in self.transformer_blocks:
             tokens = block(tokens, signals)
         out = self.proj_out(tokens).transpose(1, 2).unflatten(2, h.shape[2:])
@@ -257,7 +299,7 @@ class TemporalTransformer(Block):
         size = h.shape[2:]
         volume = h.unflatten(0, (-1, signals.frames)).transpose(1, 2)
         tokens = self.norm(volume).flatten(3).permute(0, 3, 2, 1)  # b (h w) t c
-        clips = tokens.shape[0]
+        clips, signals = tokens.shape[0], signals.at(h)
         # Contiguous, or a linear layer takes a copy of its weights for every pixel (PyTorch 2.11).
         tokens = self.project(self.proj_in, tokens.flatten(0, 1).contiguous())  # (b h w) t c
         for block in self.transformer_blocks:

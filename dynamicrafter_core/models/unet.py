@@ -14,7 +14,8 @@ text and the image tokens; a temporal transformer lets the frames of a pixel see
 checkpoints' names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .attention import Attend, attend
 from .blocks import Downsample, Signals, Stage, Upsample, sinusoid
+from .hooks import NO_HOOKS, Hooks, control_hooks
 from .layout import repeat_rows, to_frames, to_volume
 from .resblock import ResBlock
 from .transformers import SpatialTransformer, TemporalTransformer
@@ -123,6 +125,24 @@ class VideoUNet(nn.Module):
             nn.SiLU(),
             operations.Conv2d(width, config.out_channels, 3, padding=1, **make),
         )
+        self.places = frozenset(self._name_places())
+
+    def _name_places(self) -> Iterator[str]:
+        """Tells every attention its name, and lists the names that hooks may use."""
+        stages: dict[str, Any] = {f"input {index}": stage for index, stage in enumerate(self.input_blocks)}
+        stages["middle"] = self.middle_block
+        stages.update({f"output {index}": stage for index, stage in enumerate(self.output_blocks)})
+        yield from stages
+        for name, stage in {**stages, "init": getattr(self, "init_attn", ())}.items():
+            for layer in stage:
+                if not isinstance(layer, SpatialTransformer | TemporalTransformer):
+                    continue
+                kind = "spatial" if isinstance(layer, SpatialTransformer) else "temporal"
+                for index, block in enumerate(layer.transformer_blocks):
+                    for which in ("attn1", "attn2"):
+                        place = f"{name} {kind} {index} {which}"
+                        getattr(block, which).place = place
+                        yield place
 
     def embed(self, timesteps: Tensor, fs: Tensor | None, dtype: torch.dtype) -> Tensor:
         """Timestep and fs as one vector a clip: b -> b e. fs enters as the bare integer the user gave."""
@@ -143,6 +163,7 @@ class VideoUNet(nn.Module):
         *,
         image_strength: float | Tensor = 1.0,
         control: Control | None = None,
+        hooks: Hooks = NO_HOOKS,
         options: Mapping[str, Any] | None = None,
     ) -> Tensor:
         """x [B,C,T,h,w], timesteps [B], text [K*B,L,D], image [K*B,T or 1,N,D], fs [B] -> [K*B,C,T,h,w].
@@ -150,9 +171,16 @@ class VideoUNet(nn.Module):
         With K > 1, text and image hold K guidance branches of the same clips, branch after branch; what comes before the
         first look at the text is then computed once. `image_strength` multiplies lambda, the weight of the image tokens: one
         number, or [K*B].
-        `control` holds residuals from a control network: one for each skip, and one for the middle.
+        `control` holds residuals from a control network: one for each skip, and one for the middle. `hooks` are called
+        while the network runs; with hooks that would see what the branches share, nothing is shared.
         """
         self._check(x, text, image)
+        hooks.check(self.places)
+        if hooks.before_branches_part:
+            x, timesteps = repeat_rows(x, text.shape[0]), repeat_rows(timesteps, text.shape[0])
+            fs = None if fs is None else repeat_rows(fs, text.shape[0])
+        if control is not None:
+            hooks = control_hooks(*control).then(hooks)
         frames = x.shape[2]
         if isinstance(image_strength, Tensor):
             image_strength = image_strength.to(x).repeat_interleave(frames)[:, None, None]  # (k b t) 1 1
@@ -162,31 +190,33 @@ class VideoUNet(nn.Module):
             text=text.to(x.dtype),
             image=None if image is None else image.to(x.dtype),
             image_strength=image_strength,
+            hooks=hooks,
             options=options or {},
         )
         h = to_frames(x)
         if h.device.type == "cpu":  # its convolutions are fastest so, and every change of layout becomes a view
             h = h.contiguous(memory_format=torch.channels_last)
-            if h.shape[0] * h.shape[2] * h.shape[3] >= LARGE and signals.rows > x.shape[0] and not (control or options):
-                return torch.cat([self._run(h, branch, None) for branch in signals.apart()])
-        return self._run(h, signals, control)
+            if h.shape[0] * h.shape[2] * h.shape[3] >= LARGE and signals.rows > x.shape[0] and not (hooks or options):
+                return torch.cat([self._run(h, branch) for branch in signals.split_branches()])
+        return self._run(h, signals)
 
-    def _run(self, h: Tensor, signals: Signals, control: Control | None) -> Tensor:
-        frames, rows = signals.frames, signals.rows * signals.frames
+    def _run(self, h: Tensor, signals: Signals) -> Tensor:
+        frames, hooks = signals.frames, signals.hooks
         skips = []
         for index, stage in enumerate(self.input_blocks):
             h = stage(h, signals)
             if index == 0 and self.config.init_attention:
                 h = self.init_attn(h, signals)
+            h = hooks.after(f"input {index}", h, frames)
             skips.append(h)
-        h = self.middle_block(h, signals)
-        if control is not None:
-            h = h + repeat_rows(control[1], rows)
-        for stage in self.output_blocks:
-            skip = repeat_rows(skips.pop(), rows)
-            if control is not None:
-                skip = skip + repeat_rows(control[0][len(skips)], rows)
-            h = stage(torch.cat([h, skip], dim=1), signals)
+            h = hooks.after_skip(f"input {index}", h, frames)
+        h = hooks.after("middle", self.middle_block(h, signals), frames)
+        for index, stage in enumerate(self.output_blocks):
+            skip = repeat_rows(skips.pop(), signals.rows * frames)
+            h, skip = hooks.change_skip(f"output {index}", h, skip, frames)
+            if hooks and skips:
+                signals = replace(signals, upsampled=tuple(skips[-1].shape[2:]))
+            h = hooks.after(f"output {index}", stage(torch.cat([h, skip], dim=1), signals), frames)
         return to_volume(self.out(h), frames)
 
     def _check(self, x: Tensor, text: Tensor, image: Tensor | None) -> None:

@@ -13,6 +13,9 @@ ROOT = Path(dynamicrafter_core.__file__).parents[1]
 
 PROMISED = [
     "VideoUNet",
+    "Hooks",
+    "BlockHooks",
+    "AttentionHooks",
     "UNetConfig",
     "Projector",
     "ProjectorConfig",

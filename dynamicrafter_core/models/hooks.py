@@ -1,0 +1,158 @@
+"""Hooks: the one way to reach into the UNet while it runs.
+
+A place is a name in the order of the state dict: `input 4`, `middle`, `output 7`, and inside a block
+`output 7 spatial 0 attn1` (the first attention of block 0 of its spatial transformer; `init temporal 0 attn1` is the
+transformer that some models have after the first convolution). `VideoUNet.places` lists them all.
+
+    maps = []
+
+    def capture(q, k, v, where):  # [rows, tokens, heads * 64]
+        q, k, v = (x.unflatten(-1, (-1, 64)).transpose(1, 2) for x in (q, k, v))
+        maps.append((q @ k.transpose(-1, -2) / 8).softmax(-1))  # rows heads tokens tokens
+        return (maps[-1] @ v).transpose(1, 2).flatten(2)
+
+    hooks = Hooks(
+        blocks={"output 3": BlockHooks(after=(lambda h, where: 1.2 * h,))},
+        attentions={"middle spatial 0 attn1": AttentionHooks(compute=capture)},
+    )
+    unet(x, timesteps, text, image, hooks=hooks)
+
+Several hooks at one point run in the order in which they stand; each gets what the one before it returned. With an empty
+record the network computes exactly what it computes without one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar
+
+from torch import Tensor
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class Where:
+    """What a hook is told beside its tensors."""
+
+    place: str
+    frames: int  # of one clip: rows are clips * frames
+    shape: tuple[int, ...]  # of the activations, [rows, channels, height, width], at the block or at its transformer
+
+
+ChangeStream = Callable[[Tensor, Where], Tensor]
+ChangeSkip = Callable[[Tensor, Tensor, Where], tuple[Tensor, Tensor]]
+ChangeInputs = Callable[[Tensor, Tensor, Tensor, Where], tuple[Tensor, Tensor, Tensor]]
+Compute = Callable[[Tensor, Tensor, Tensor, Where], Tensor]
+
+
+@dataclass(frozen=True)
+class BlockHooks:
+    """Hooks of a block; the stream is [rows, channels, height, width]."""
+
+    before: tuple[ChangeSkip, ...] = ()  # output blocks: the stream and the skip, before they are joined
+    after: tuple[ChangeStream, ...] = ()  # what the block returns; an input block's skip holds this too
+    after_skip: tuple[ChangeStream, ...] = ()  # input blocks: the same, where the skip keeps what was before
+
+
+@dataclass(frozen=True)
+class AttentionHooks:
+    """Hooks of one attention, in the order in which they run; tokens are [rows, tokens, channels].
+
+    A spatial attention has one row a frame, and the text is repeated for each; a temporal one has one row a pixel.
+    """
+
+    inputs: tuple[ChangeInputs, ...] = ()  # before the projections: what makes queries, keys and values
+    compute: Compute | None = None  # in place of attention: projected queries, keys and values -> the mixed values
+    output: tuple[ChangeStream, ...] = ()  # after the output projection, before it is added
+    added: tuple[ChangeStream, ...] = ()  # the stream after the addition
+
+
+Record = TypeVar("Record", BlockHooks, AttentionHooks)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    blocks: Mapping[str, BlockHooks] = field(default_factory=dict)
+    attentions: Mapping[str, AttentionHooks] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.blocks or self.attentions)
+
+    @property
+    def before_branches_part(self) -> bool:
+        """Whether a hook sees the stream where guidance branches could still share it."""
+        return bool(self.attentions) or any(place.startswith("input") for place in self.blocks)
+
+    def check(self, places: frozenset[str]) -> None:
+        unknown = sorted({*self.blocks, *self.attentions} - places)
+        if unknown:
+            raise InputError(
+                f"This UNet has no place called {unknown[0]!r}: its `places` lists them all, among them 'input 0', "
+                "'middle' and 'middle spatial 0 attn1'."
+            )
+
+    def then(self, other: "Hooks") -> "Hooks":
+        """Both records in one: at each point first the hooks of this one, then those of `other`."""
+        if not (self and other):
+            return self or other
+        return Hooks(_merge(self.blocks, other.blocks), _merge(self.attentions, other.attentions))
+
+    def change_skip(self, place: str, h: Tensor, skip: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        if place in self.blocks:
+            for hook in self.blocks[place].before:
+                h, skip = hook(h, skip, Where(place, frames, tuple(h.shape)))
+        return h, skip
+
+    def after(self, place: str, h: Tensor, frames: int) -> Tensor:
+        return _chain(self.blocks[place].after, h, place, frames) if place in self.blocks else h
+
+    def after_skip(self, place: str, h: Tensor, frames: int) -> Tensor:
+        return _chain(self.blocks[place].after_skip, h, place, frames) if place in self.blocks else h
+
+
+NO_HOOKS = Hooks()
+
+
+def control_hooks(skips: Sequence[Tensor], middle: Tensor) -> Hooks:
+    """A control network's residuals: one for each skip, and one for the middle block."""
+
+    def add_to_skip(residual: Tensor) -> ChangeSkip:
+        return lambda h, skip, where: (h, skip + _rows_of(residual, skip))
+
+    blocks = {
+        f"output {len(skips) - 1 - index}": BlockHooks(before=(add_to_skip(skip),)) for index, skip in enumerate(skips)
+    }
+    return Hooks({**blocks, "middle": BlockHooks(after=(lambda h, where: h + _rows_of(middle, h),))})
+
+
+def _rows_of(residual: Tensor, like: Tensor) -> Tensor:
+    """A residual of one guidance branch serves all of them."""
+    return residual.repeat(like.shape[0] // residual.shape[0], *[1] * (residual.ndim - 1))
+
+
+def _chain(hooks: tuple[ChangeStream, ...], h: Tensor, place: str, frames: int) -> Tensor:
+    for hook in hooks:
+        h = hook(h, Where(place, frames, tuple(h.shape)))
+    return h
+
+
+def _merge(first: Mapping[str, Record], second: Mapping[str, Record]) -> dict[str, Record]:
+    merged = {**first, **second}
+    for place in first.keys() & second.keys():
+        merged[place] = _join(place, first[place], second[place])
+    return merged
+
+
+def _join(place: str, first: Record, second: Record) -> Record:
+    joined = {}
+    for point in fields(first):
+        one, other = getattr(first, point.name), getattr(second, point.name)
+        if point.name != "compute":
+            joined[point.name] = one + other
+        elif one and other:
+            raise InputError(
+                f"Two features replace the attention at {place!r}, and only one can: switch one of them off there."
+            )
+        else:
+            joined[point.name] = one or other
+    return replace(first, **joined)
