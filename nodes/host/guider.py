@@ -17,7 +17,8 @@ from .conditions import FRAMES
 from .images import size_in_pixels
 from .schedule import family_sampling
 
-ORDER = ("uncond", "image_only", "cond")
+# The host tells patches of attention a branch by its position: 0 is the conditional, 1 the unconditional.
+ORDER = ("cond", "uncond", "image_only")
 
 
 class FamilyGuider(comfy.samplers.CFGGuider):

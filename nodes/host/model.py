@@ -48,6 +48,7 @@ class FamilyModel(comfy.model_base.BaseModel):
         kind = ModelType.V_PREDICTION if family.parameterization == "v" else ModelType.EPS
         super().__init__(config, kind, device=device, unet_model=HostUNet)
         self.family = family
+        self.model_config.unet_config["model_channels"] = family.unet.model_channels  # the host's FreeU reads it
         self.model_sampling = model_sampling(family.schedule())
         # Only to be saved with the model: in a tuple it is no submodule, and its own patcher moves it.
         self.saved_beside = (projector,)

@@ -12,6 +12,7 @@ from ...dynamicrafter_core.models.layout import to_frames, to_volume
 from ...dynamicrafter_core.models.unet import Control, VideoUNet
 from ...dynamicrafter_core.models.unet_config import UNetConfig
 from .conditions import FRAMES, FS, IMAGE, STRENGTH, take_clips
+from .patches import hooks_from
 
 MOST_FRAMES = 64  # in one pass; the models were trained with 16
 BRANCHES = "dynamicrafter_branches"
@@ -33,6 +34,7 @@ class HostUNet(VideoUNet):
         super().__init__(figures, dtype, device, operations, attention=host_attention)
         self.shared_tokens = shared_tokens  # all frames of a clip see the same image tokens
         self.dtype = dtype
+        self.in_channels = figures.out_channels  # the host's nodes mean the channels of the latent
 
     def forward(
         self,
@@ -75,6 +77,7 @@ class HostUNet(VideoUNet):
             None if fs is None else take_clips(fs, frames)[:clips],
             image_strength=take_clips(conditions[STRENGTH], frames) if STRENGTH in conditions else 1.0,
             control=None if control is None else self.residuals(control, x),
+            hooks=hooks_from(transformer_options, self, x.shape),
             options=transformer_options,
         )
         return to_frames(out)
