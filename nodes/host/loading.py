@@ -18,10 +18,12 @@ from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.families import Family
 from .encoders import load_encoders
 from .model import FamilyConfig, FamilyModel
+from .per_clip import guide_whole_clips
 from .preview import show_clip
 
 PROJECTOR = "dynamicrafter_projector"
 PREVIEW = "dynamicrafter_preview"
+PER_CLIP = "dynamicrafter_per_clip"
 
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -86,6 +88,7 @@ def patch_model(checkpoint: Checkpoint, family: Family, options: dict[str, Any],
     if projector is not None:
         patcher.set_attachments(PROJECTOR, projector)
     patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PREVIEW, show_clip)
+    patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PER_CLIP, guide_whole_clips)
     return patcher
 
 

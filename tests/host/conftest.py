@@ -94,7 +94,8 @@ def run(server: Any, pack: ModuleType) -> Callable[..., tuple]:
         kind = nodes.NODE_CLASS_MAPPINGS[node_id]
         with torch.inference_mode():
             if hasattr(kind, "GET_SCHEMA"):
-                return tuple(kind.execute(**inputs).args)
+                out = kind.execute(**inputs)
+                return tuple(getattr(out, "args", out))  # some of the host's return a bare tuple
             return getattr(kind(), kind.FUNCTION)(**inputs)
 
     return call
