@@ -136,6 +136,8 @@ def _sniff(path: Path) -> str:
         problem = f"is a GGUF file, which this project does not read; {_ACCEPTED}"
     elif not head.strip(b"\0"):
         problem = f"begins with zeros, as an unfinished download does; {_AGAIN}"
+    elif not head.strip():
+        problem = f"begins with nothing but white space; {_AGAIN}"
     elif all(byte in string.printable.encode() for byte in head):
         line = head.decode().strip().splitlines()[0][:40]
         problem = f"is a text file (it begins with {line!r}), not a checkpoint; {_ACCEPTED}"
