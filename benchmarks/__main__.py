@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from dynamicrafter_core.devices import reused_memory
+from dynamicrafter_core.devices import computes_in_bf16, reused_memory
 
 from . import layers, loading, models, vae
-from .measure import computes_in_bf16, machine, matmul_ceiling, table
+from .measure import machine, matmul_ceiling, table
 
 PARTS = {"unet": models.forward, "guided": models.guided, "layers": layers.rows, "vae": vae.rows}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from dynamicrafter_core.devices import arithmetic_units
+
 Run = Callable[[], object]
 
 LONG = 10.0  # seconds; what takes longer is warm for most of them
@@ -88,24 +90,10 @@ def machine(device: torch.device) -> str:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB; torch {torch.__version__}"
-    lines = _cpuinfo().splitlines()
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     name = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
-    return f"{name}, {torch.get_num_threads()} threads, {' '.join(_units())}; torch {torch.__version__}"
-
-
-def computes_in_bf16(device: torch.device) -> bool:
-    """Whether bf16 is more than stored there; a CPU that has to convert every number takes minutes for seconds."""
-    return device.type != "cpu" or not _cpuinfo() or any("bf16" in unit for unit in _units())
-
-
-def _cpuinfo() -> str:
-    cpu = Path("/proc/cpuinfo")
-    return cpu.read_text() if cpu.exists() else ""
-
-
-def _units() -> list[str]:
-    words = set(_cpuinfo().split())
-    return [unit for unit in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16") if unit in words]
+    return f"{name}, {torch.get_num_threads()} threads, {' '.join(arithmetic_units())}; torch {torch.__version__}"
 
 
 def table(rows: list[Row]) -> str:

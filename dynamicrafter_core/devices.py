@@ -3,8 +3,10 @@
 import ctypes
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +30,9 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     except RuntimeError:
         picked = None
     if picked is None or picked.type not in present or (picked.index or 0) >= _count(picked.type):
-        raise InputError(f"device {str(device)!r} is not to be had here; give one of auto, {', '.join(present)}.")
+        raise InputError(
+            f"device {str(device)!r} is not available on this machine; give one of auto, {', '.join(present)}."
+        )
     return picked
 
 
@@ -48,7 +52,30 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device, stored: torch.dty
         picked = DTYPES.get(dtype)
     if picked is None:
         raise InputError(f"dtype {str(dtype)!r} is not one a model can run in; give auto, {', '.join(DTYPES)}.")
+    warn_of_slow_bf16(picked, device)
     return picked
+
+
+def warn_of_slow_bf16(dtype: torch.dtype, device: torch.device) -> None:
+    if dtype is torch.bfloat16 and not computes_in_bf16(device):
+        warnings.warn(
+            "This CPU has no bf16 arithmetic and converts every number back and forth, which takes many times as long as "
+            "fp32: choose fp32, unless its memory does not suffice.",
+            stacklevel=3,
+        )
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether the device calculates in bf16 and does not merely store it; assumed where nothing tells."""
+    units = arithmetic_units()
+    return device.type != "cpu" or not units or any("bf16" in unit for unit in units)
+
+
+def arithmetic_units() -> list[str]:
+    """The vector units of this CPU that matter here, by Linux's names."""
+    cpuinfo = Path("/proc/cpuinfo")
+    words = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return [unit for unit in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16") if unit in words]
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -1,6 +1,7 @@
 """Where a model runs, in which precision, and how much room that takes."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,22 @@ def test_precision_follows_the_device_and_the_file(
     dtype: str | torch.dtype, device: torch.device, stored: torch.dtype, picked: torch.dtype
 ) -> None:
     assert pick_dtype(dtype, device, stored) == picked
+
+
+@pytest.mark.parametrize(
+    ("units", "slow"), [(["avx2"], True), (["avx2", "avx512f"], True), (["avx512f", "avx512_bf16"], False), ([], False)]
+)
+def test_bf16_on_a_cpu_that_only_stores_it_is_warned_of(
+    units: list[str], slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynamicrafter_core.devices.arithmetic_units", lambda: units)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert pick_dtype("bf16", CPU, torch.float32) == torch.bfloat16
+        pick_dtype("bf16", CUDA, torch.float32)
+        pick_dtype("fp32", CPU, torch.bfloat16)
+        assert pick_dtype("auto", CPU, torch.bfloat16) == torch.float32
+    assert [str(warning.message)[:32] for warning in caught] == ["This CPU has no bf16 arithmetic "] * slow
 
 
 @pytest.mark.parametrize(("free", "keep"), [(0, False), (None, False), (10**12, True)])
