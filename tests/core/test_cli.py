@@ -334,10 +334,10 @@ def test_a_disk_that_fills_up_while_writing_leaves_nothing(
     import resource
 
     spy.answer = lambda out: out
+    command = ["animate", "photo.png", "a cat", "-m", str(model_of(ANIMATE)), "--steps", "1", "-o", name]
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))  # bytes: write(2) really fails
     try:
-        command = ["animate", "photo.png", "a cat", "-m", str(model_of(ANIMATE)), "--steps", "1", "-o", name]
         sentence = refused(command, folder, capsys)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
