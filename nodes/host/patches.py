@@ -30,11 +30,21 @@ PATCHES = (
 )
 REPLACEMENTS = ("attn1", "attn2")
 
+# Options for other kinds of model, which would change nothing here: what sets them, and what they need.
+FOREIGN = {
+    "ar_config": ("ARVideoI2V", "an autoregressive model"),
+    "chroma_radiance_options": ("ChromaRadianceOptions", "Chroma Radiance"),
+    "rope_options": ("ScaleROPE", "a model with rotary positions"),
+}
+
 
 def hooks_from(options: Mapping[str, Any], unet: VideoUNet, shape: torch.Size) -> Hooks:
     """`shape` is that of the rows the host gave the UNet, concatenated latents included."""
     patches = {name: value for name, value in options.get("patches", {}).items() if value}
     replacements = {name: value for name, value in options.get("patches_replace", {}).items() if value}
+    for name in FOREIGN.keys() & options.keys():
+        node, wanted = FOREIGN[name]
+        raise InputError(f"{node} is for {wanted}, and does nothing for this video UNet: remove it.")
     _refuse_unknown(patches, PATCHES)
     _refuse_unknown(replacements, REPLACEMENTS)
     if not (patches or replacements):

@@ -1,7 +1,7 @@
-"""Guidance of the host that measures a whole sample: here a sample is a clip, and a row is one frame of it.
+"""Guidance of the host that fails where a batch has several rows: here a sample is a clip, and a row is one frame of it.
 
-RenormCFG limits the norm of the guided sample, and fails where a batch has several rows. It is called once a clip, with the
-frames as a dimension of their own.
+RenormCFG limits the norm of the guided sample: it is called once a clip, with the frames as a dimension of their own.
+TemporalScoreRescaling asks for one sigma: it gets one, which all rows share.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,31 @@ from torch import Tensor
 
 from .conditions import FRAMES
 
-PER_SAMPLE = ("RenormCFG",)  # node classes of the host
+PER_SAMPLE = "RenormCFG"  # node classes of the host, by which their functions are known
+ONE_SIGMA = "TemporalScoreRescaling"
 TENSORS = ("input", "cond", "uncond", "cond_denoised", "uncond_denoised")
 
 
 def guide_whole_clips(executor: Any, *args: Any, **named: Any) -> Any:
     """A wrapper around a whole run; the host makes the guider's model options anew for each."""
     guider = executor.class_obj
-    function = guider.model_options.get("sampler_cfg_function")
-    if function is not None and function.__qualname__.split(".")[0] in PER_SAMPLE:
-        guider.model_options["sampler_cfg_function"] = once_a_clip(function, guider)
+    options = guider.model_options
+    if made_by(options.get("sampler_cfg_function"), PER_SAMPLE):
+        options["sampler_cfg_function"] = once_a_clip(options["sampler_cfg_function"], guider)
+    after = options.get("sampler_post_cfg_function", [])
+    if any(made_by(function, ONE_SIGMA) for function in after):
+        options["sampler_post_cfg_function"] = [
+            with_one_sigma(function) if made_by(function, ONE_SIGMA) else function for function in after
+        ]
     return executor(*args, **named)
+
+
+def made_by(function: Any, node: str) -> bool:
+    return getattr(function, "__qualname__", "").startswith(f"{node}.")
+
+
+def with_one_sigma(function: Callable[[dict], Tensor]) -> Callable[[dict], Tensor]:
+    return lambda given: function({**given, "sigma": given["sigma"][:1]})
 
 
 def once_a_clip(function: Callable[[dict], Tensor], guider: Any) -> Callable[[dict], Tensor]:
