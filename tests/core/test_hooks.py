@@ -1,5 +1,10 @@
 """Hooks reach every block and attention of the UNet, and do there what the formula says; without them nothing changes."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -243,3 +248,10 @@ def test_two_replacements_of_one_attention_are_refused() -> None:
 def test_an_unknown_place_is_refused_with_examples(unet, clip) -> None:
     with pytest.raises(InputError, match="no place called 'input 99': its `places` lists them all"):
         unet(**clip, hooks=Hooks({"input 99": BlockHooks()}))
+
+
+def test_the_documented_example_captures_a_map() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code = f"{example}\n(captured,) = maps\nassert captured.shape == (4, 4, 1, 1), captured.shape\n"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
