@@ -210,15 +210,63 @@ def test_renorm_cfg_with_guidance_rescale_is_refused(made, patched, sample) -> N
 
 
 @pytest.mark.parametrize("node", ["FreeU_V2", "PerturbedAttentionGuidance", "HyperTile", "NAGuidance"])
-def test_patches_survive_weights_that_stay_offloaded(node, patched, made, sampler, monkeypatch) -> None:
-    import comfy.model_management
-
-    full = sampler.sample(patched(node))
-    comfy.model_management.unload_all_models()
+def test_patches_work_on_weights_that_stay_offloaded(node, patched, made, sampler) -> None:
     model = patched(node)
-    with torch.inference_mode():
-        model.partially_load(model.load_device, model.model_size() // 3)
-    torch.testing.assert_close(sampler.sample(model), full, rtol=1e-4, atol=1e-4)
+    full = sampler.sample(model)
+    model.detach()
+    try:
+        model.load(lowvram_model_memory=model.model_size() // 3, force_patch_weights=False)
+        assert any(getattr(layer, "comfy_cast_weights", False) for layer in model.model.modules())
+        with torch.inference_mode():
+            partly = sampler.sample(model)
+    finally:
+        model.detach()
+    torch.testing.assert_close(partly, full, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("node", ["FreeU_V2", "PerturbedAttentionGuidance", "TomePatchModel", "PatchModelAddDownscale"])
+def test_patches_work_in_every_context_window(node, patched, load, scene, image, sample, run, extras) -> None:
+    extras("nodes_context_windows")
+    longer = scene(load(), images=image(128, 192), width=192, height=128, frames=7)
+    windows = {"context_length": 4, "context_overlap": 2, "context_schedule": "standard_static", "context_stride": 1}
+    windows |= {"closed_loop": False, "fuse_method": "pyramid", "dim": 0, "freenoise": False}
+
+    def clip(model) -> torch.Tensor:
+        torch.manual_seed(0)
+        (model,) = run("ContextWindowsManual", model=model, **windows)
+        return sample(longer, model=model, steps=STEPS)
+
+    plain, out = clip(longer.model), clip(patched(node, longer.model))
+    assert out.isfinite().all()
+    moved = (out - plain).abs().flatten(1).mean(1) / plain.abs().mean()
+    assert (moved > 1e-3).all()  # in every frame
+
+
+@pytest.mark.parametrize("node", ["FreeU_V2", "PerturbedAttentionGuidance", "NAGuidance"])
+def test_patches_work_on_weights_in_fp8_and_with_a_lora(node, patched, made, load, scene, image, sample) -> None:
+    def with_lora(model):
+        model = model.clone()
+        weights = model.model.diffusion_model.middle_block[0].state_dict()
+        key, value = "diffusion_model.middle_block.0.out_layers.3.weight", weights["out_layers.3.weight"]
+        model.add_patches({key: (torch.full(value.shape, 0.05),)}, 1.0)
+        return model
+
+    eighth = load(weight_dtype="fp8_e4m3fn")
+    small = scene(eighth, images=image(128, 192), width=192, height=128, frames=3)
+    for given in (eighth.model, with_lora(made.model)):
+        plain, out = (sample(small, model=model, steps=STEPS) for model in (given, patched(node, given)))
+        assert out.isfinite().all()
+        assert (out - plain).abs().mean() > 1e-3 * plain.abs().mean()
+
+
+def test_a_patched_model_can_be_compiled(made, patched, sample) -> None:
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    plain = patched("FreeU_V2")
+    compiled = plain.clone()
+    set_torch_compile_wrapper(model=compiled, backend="eager")
+    expected, out = (sample(made, "KSampler", model=model, steps=1, cfg=1.0) for model in (plain, compiled))
+    torch.testing.assert_close(out, expected, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["emb_patch", "double_block"])
