@@ -33,7 +33,7 @@ class DynamiCrafterImageContext(io.ComfyNode):
                     tooltip="The image to animate. A batch of images makes one clip of each.",
                 ),
                 io.Conditioning.Input(
-                    "positive", display_name="positive", tooltip="What shall happen, from CLIP Text Encode."
+                    "positive", display_name="positive", tooltip="What should happen, from CLIP Text Encode."
                 ),
                 io.Conditioning.Input(
                     "negative",

@@ -162,5 +162,7 @@ def describe(plan: Plan, clips: int, width: int, height: int, family: Family | N
         more = "larger" if family.fs_larger_moves_more else "smaller"
         notes.append(f"fs {fs}: {family.fs_meaning}{usual}; {more} moves more")
     if plan.mode not in family.modes:
-        notes.append(f"{family.title} was trained to {' and '.join(family.modes)}, not to {plan.mode}: expect little")
+        notes.append(
+            f"{family.title} was trained to {' and '.join(family.modes)}, not to {plan.mode}: the result may be poor"
+        )
     return notes

@@ -48,13 +48,13 @@ class FamilyGuider(comfy.samplers.CFGGuider):
         conds = self.branches(model_options)
         denoised = self.run(conds, x, timestep, model_options)
         if "sampler_cfg_function" in model_options:  # somebody else's guidance takes the text's part of ours
-            out = self.guided_elsewhere(conds, denoised, x, timestep, model_options)
+            out = self.apply_foreign_guidance(conds, denoised, x, timestep, model_options)
         else:
             out = self.combine(denoised, x, timestep)
         return self.after(out, conds, denoised, x, timestep, model_options)
 
     def branches(self, model_options: dict[str, Any]) -> dict[str, list[dict]]:
-        """The conditions of each branch that has a say."""
+        """The conditions of each branch that the guidance uses."""
         positive, negative = self.conds["positive"], self.conds["negative"]
         image_only = [
             with_text_of(entry, negative[min(index, len(negative) - 1)]) for index, entry in enumerate(positive)
@@ -97,7 +97,7 @@ class FamilyGuider(comfy.samplers.CFGGuider):
 
     def combine(self, denoised: dict[str, Tensor], x: Tensor, timestep: Tensor) -> Tensor:
         if not self.guidance.rescale:  # linear, so the same in x0 as in what the network answers
-            return self.guidance.combine(**only_known(denoised))
+            return self.guidance.combine(**branches_of(denoised))
         sampling = family_sampling(self.inner_model, "guidance_rescale")
         clips = self.conds["positive"][0]["model_conds"][FRAMES].cond
 
@@ -105,10 +105,10 @@ class FamilyGuider(comfy.samplers.CFGGuider):
             return rows.unflatten(0, (clips, -1))
 
         outputs = {name: to_clips(sampling.network_output(timestep, value, x)) for name, value in denoised.items()}
-        out = self.guidance.combine(**only_known(outputs)).flatten(0, 1)
+        out = self.guidance.combine(**branches_of(outputs)).flatten(0, 1)
         return sampling.calculate_denoised(timestep, out, x)
 
-    def guided_elsewhere(
+    def apply_foreign_guidance(
         self, conds: dict, denoised: dict[str, Tensor], x: Tensor, timestep: Tensor, model_options: dict[str, Any]
     ) -> Tensor:
         if self.guidance.rescale:
@@ -160,5 +160,5 @@ def with_text_of(entry: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]
     return {**entry, "model_conds": {**entry["model_conds"], "c_crossattn": text}}
 
 
-def only_known(branches: dict[str, Tensor]) -> dict[str, torch.Tensor]:
+def branches_of(branches: dict[str, Tensor]) -> dict[str, torch.Tensor]:
     return {name: branches[name] for name in ORDER if name in branches}

@@ -78,7 +78,7 @@ def test_sizes_are_rounded_and_the_value_is_told(guide, ours, made, loaded, imag
     assert told == [
         "4 frames, 128x64",
         "fs 99: fps (usual: 15 to 30); smaller moves more",
-        "DynamiCrafter 512 was trained to animate, not to interpolate: expect little",
+        "DynamiCrafter 512 was trained to animate, not to interpolate: the result may be poor",
     ]
 
 
