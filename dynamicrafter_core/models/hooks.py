@@ -28,6 +28,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from ..errors import InputError
+from .layout import repeat_rows
 
 
 @dataclass(frozen=True)
@@ -114,20 +115,15 @@ NO_HOOKS = Hooks()
 
 
 def control_hooks(skips: Sequence[Tensor], middle: Tensor) -> Hooks:
-    """A control network's residuals: one for each skip, and one for the middle block."""
+    """A control network's residuals: one for each skip, and one for the middle block. One branch's serve all branches."""
 
     def add_to_skip(residual: Tensor) -> ChangeSkip:
-        return lambda h, skip, where: (h, skip + _rows_of(residual, skip))
+        return lambda h, skip, where: (h, skip + repeat_rows(residual, len(skip)))
 
     blocks = {
         f"output {len(skips) - 1 - index}": BlockHooks(before=(add_to_skip(skip),)) for index, skip in enumerate(skips)
     }
-    return Hooks({**blocks, "middle": BlockHooks(after=(lambda h, where: h + _rows_of(middle, h),))})
-
-
-def _rows_of(residual: Tensor, like: Tensor) -> Tensor:
-    """A residual of one guidance branch serves all of them."""
-    return residual.repeat(like.shape[0] // residual.shape[0], *[1] * (residual.ndim - 1))
+    return Hooks({**blocks, "middle": BlockHooks(after=(lambda h, where: h + repeat_rows(middle, len(h)),))})
 
 
 def _chain(hooks: tuple[ChangeStream, ...], h: Tensor, place: str, frames: int) -> Tensor:
