@@ -193,7 +193,7 @@ def _check_archive(path: Path) -> None:
     if not whole:
         raise InputError(f"{path} is cut short: its {path.stat().st_size} bytes have no end; {_AGAIN}.")
     if not any(name.endswith("data.pkl") for name in names):
-        held = ", ".join(names[:3]) or "nothing"
+        held = _printable(", ".join(names[:3])) or "nothing"
         raise InputError(f"{path} is a zip archive holding {held}, not a checkpoint; unpack it, or give another file.")
 
 
@@ -207,7 +207,7 @@ def _torch_load(path: Path, mapped: bool) -> Any:
         return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
-        wish = f"wants to run or build {found[1]}" if found else "holds more than tensors"
+        wish = f"wants to run or build {_printable(found[1])}" if found else "holds more than tensors"
         raise InputError(
             f"{path} is refused because it {wish}, and a checkpoint must be safe to open; get it as .safetensors, or "
             "if you trust its maker, save its bare state_dict with torch.save first."
@@ -220,7 +220,12 @@ def _torch_load(path: Path, mapped: bool) -> Any:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-    return InputError(f"{path} is cut short or damaged ({reason}); {_AGAIN}.")
+    return InputError(f"{path} is cut short or damaged ({_printable(reason)}); {_AGAIN}.")
+
+
+def _printable(text: str) -> str:
+    """Words out of a file, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _unwrap(path: Path, loaded: Any) -> tuple[str, Mapping[str, Tensor], dict[str, str]]:

@@ -76,6 +76,7 @@ def test_a_damaged_file_gives_its_tensors_or_a_sentence(kind, tmp_path) -> None:
             read_all(path)
         except InputError as error:
             assert str(error).startswith(str(path)), case
+            assert str(error).isprintable(), case
             refused += 1
     assert refused > CASES // len(WHOLE) // 4
 
