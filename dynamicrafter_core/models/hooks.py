@@ -91,6 +91,15 @@ class Hooks:
                 f"This UNet has no place called {unknown[0]!r}: its `places` lists them all, among them 'input 0', "
                 "'middle' and 'middle spatial 0 attn1'."
             )
+        unused = [
+            place for place in self.blocks if "attn" in place or place.partition(" ")[0] not in _kinds(self, place)
+        ]
+        unused += [place for place in self.attentions if "attn" not in place]
+        if unused:
+            raise InputError(
+                f"A hook at {unused[0]!r} would never be called: attentions take AttentionHooks, blocks take BlockHooks, "
+                "and of these `before` belongs to output blocks and `after_skip` to input blocks."
+            )
 
     def then(self, other: "Hooks") -> "Hooks":
         """Both records in one: at each point first the hooks of this one, then those of `other`."""
@@ -112,6 +121,16 @@ class Hooks:
 
 
 NO_HOOKS = Hooks()
+
+
+def _kinds(hooks: Hooks, place: str) -> set[str]:
+    """The kinds of block that have all the points that are hooked there."""
+    record, kinds = hooks.blocks[place], {"input", "middle", "output"}
+    if record.before:
+        kinds &= {"output"}
+    if record.after_skip:
+        kinds &= {"input"}
+    return kinds
 
 
 def control_hooks(skips: Sequence[Tensor], middle: Tensor) -> Hooks:

@@ -73,7 +73,12 @@ def test_a_hook_that_returns_what_it_got_changes_nothing_at_any_place(unet, clip
         seen.append(where)
         return tensors[0] if len(tensors) == 1 else tuple(tensors)
 
-    blocks = {place: BlockHooks((same,), (same,), (same,)) for place in unet.places if len(place.split()) <= 2}
+    points = {"input": {"after_skip": (same,)}, "output": {"before": (same,)}}
+    blocks = {
+        place: BlockHooks(after=(same,), **points.get(place.split()[0], {}))
+        for place in unet.places
+        if len(place.split()) <= 2
+    }
     attentions = {
         place: AttentionHooks(inputs=(same,), output=(same,), added=(same,)) for place in unet.places - set(blocks)
     }
@@ -248,6 +253,20 @@ def test_two_replacements_of_one_attention_are_refused() -> None:
 def test_an_unknown_place_is_refused_with_examples(unet, clip) -> None:
     with pytest.raises(InputError, match="no place called 'input 99': its `places` lists them all"):
         unet(**clip, hooks=Hooks({"input 99": BlockHooks()}))
+
+
+@pytest.mark.parametrize(
+    "hooks",
+    [
+        Hooks({"input 1": BlockHooks(before=(lambda h, skip, where: (h, skip),))}),
+        Hooks({"output 1": BlockHooks(after_skip=(lambda h, where: h,))}),
+        Hooks({MIDDLE: BlockHooks(after=(lambda h, where: h,))}),
+        Hooks(attentions={"middle": AttentionHooks(output=(lambda h, where: h,))}),
+    ],
+)
+def test_a_hook_that_would_never_be_called_is_refused(unet, clip, hooks) -> None:
+    with pytest.raises(InputError, match="would never be called"):
+        unet(**clip, hooks=hooks)
 
 
 def test_the_documented_example_captures_a_map() -> None:
