@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
-from .checkpoints.naming import PREFIXES, PartName
 from .diffusion.schedule import NoiseSchedule, Spacing
 from .errors import InputError
 from .models.autoencoder import AutoencoderConfig
@@ -17,6 +16,7 @@ from .models.encoders import TextTowerConfig, VisionTowerConfig
 from .models.parts import PartConfig, Shapes, shapes_of, unused_by_vision
 from .models.projector import ProjectorConfig
 from .models.unet_config import UNetConfig
+from .part_names import PREFIXES, PartName
 
 Mode = Literal["animate", "interpolate", "loop", "generate"]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host import context, guidance
+from .host import image_context, visual_guidance
 from .host.feedback import show
 
 
@@ -62,7 +62,7 @@ class DynamiCrafterImageContext(io.ComfyNode):
     def execute(
         cls, model: Any, clip_vision: Any, image: Any, positive: list, negative: list, strength: float = 1.0
     ) -> io.NodeOutput:
-        return io.NodeOutput(*context.add_image(model, clip_vision, image, positive, negative, strength))
+        return io.NodeOutput(*image_context.add_image(model, clip_vision, image, positive, negative, strength))
 
 
 class DynamiCrafterVisualGuidance(io.ComfyNode):
@@ -85,7 +85,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                 io.Combo.Input(
                     "mode",
                     display_name="mode",
-                    options=list(guidance.MODES),
+                    options=list(visual_guidance.MODES),
                     default="animate",
                     tooltip="animate: the image guides every frame. interpolate: the image is the first frame, the end "
                     "image the last. loop: the image is both, and the last frame is dropped when decoded. The last two want "
@@ -131,7 +131,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                 io.Combo.Input(
                     "fit",
                     display_name="image fit",
-                    options=list(guidance.FITS),
+                    options=list(visual_guidance.FITS),
                     default="crop",
                     tooltip="How an image of another shape becomes the video's: crop its sides, pad it with grey, or "
                     "stretch it.",
@@ -184,8 +184,8 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
         keyframes: Any = None,
         keyframe_positions: str = "",
     ) -> io.NodeOutput:
-        plan = guidance.Plan(mode, width, height, frames, fs, fit)
-        made = guidance.add_detail(
+        plan = visual_guidance.Plan(mode, width, height, frames, fs, fit)
+        made = visual_guidance.add_detail(
             plan,
             positive,
             negative,
@@ -193,7 +193,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
             image,
             end_image,
             keyframes,
-            guidance.read_positions(keyframe_positions, frames),
+            visual_guidance.read_positions(keyframe_positions, frames),
         )
         show(cls, "\n".join(made.notes))
         return io.NodeOutput(made.positive, made.negative, made.latent)

@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host import frames
+from .host import decode
 
 
 class DynamiCrafterDecode(io.ComfyNode):
@@ -38,4 +38,4 @@ class DynamiCrafterDecode(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae: Any, latent: dict, references: Any = None) -> io.NodeOutput:
-        return io.NodeOutput(frames.decode_latent(vae, latent, references))
+        return io.NodeOutput(decode.decode_latent(vae, latent, references))

@@ -4,9 +4,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host import files, options, run
+from .host import files, sampler_settings, sampling_run
+from .host.ddim import ddim_sampler
 from .host.feedback import refuse, show
-from .host.sampler import ddim_sampler
 
 CFG_TEXT = {
     "default": -1.0,
@@ -47,7 +47,7 @@ STEPS = {
     "model 15).",
 }
 SPACING = {
-    "options": list(options.SPACINGS),
+    "options": list(sampler_settings.SPACINGS),
     "default": "auto",
     "tooltip": "Which timesteps are taken. 'auto': the model's own, uniform_trailing for the 512 and 1024 models, uniform "
     "for the others (which may take a step more than asked for; the true count is shown).",
@@ -152,11 +152,13 @@ class DynamiCrafterSampler(io.ComfyNode):
         start_step: int = 0,
         initial_noise: str = files.NONE,
     ) -> io.NodeOutput:
-        guider = options.make_guider(model, positive, negative, cfg_text, cfg_image, guidance_rescale)
-        sigmas = options.make_sigmas(model, steps, spacing, denoise, start_step)
-        noise = options.make_noise(model, positive, latent, seed, sigmas, denoise, start_step, initial_noise, mask)
-        show(cls, options.describe(model, guider, sigmas, start_step, initial_noise))
-        return io.NodeOutput(run.sample(guider, ddim_sampler(eta), sigmas, latent, noise, seed, mask))
+        guider = sampler_settings.make_guider(model, positive, negative, cfg_text, cfg_image, guidance_rescale)
+        sigmas = sampler_settings.make_sigmas(model, steps, spacing, denoise, start_step)
+        noise = sampler_settings.make_noise(
+            model, positive, latent, seed, sigmas, denoise, start_step, initial_noise, mask
+        )
+        show(cls, sampler_settings.describe(model, guider, sigmas, start_step, initial_noise))
+        return io.NodeOutput(sampling_run.sample(guider, ddim_sampler(eta), sigmas, latent, noise, seed, mask))
 
 
 class DynamiCrafterGuider(io.ComfyNode):
@@ -185,7 +187,9 @@ class DynamiCrafterGuider(io.ComfyNode):
     def execute(
         cls, model: Any, positive: list, negative: list, cfg_text: float, cfg_image: float, guidance_rescale: float
     ) -> io.NodeOutput:
-        return io.NodeOutput(options.make_guider(model, positive, negative, cfg_text, cfg_image, guidance_rescale))
+        return io.NodeOutput(
+            sampler_settings.make_guider(model, positive, negative, cfg_text, cfg_image, guidance_rescale)
+        )
 
 
 class DynamiCrafterDDIM(io.ComfyNode):
@@ -232,6 +236,6 @@ class DynamiCrafterSchedule(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, steps: int, spacing: str, denoise: float, start_step: int = 0) -> io.NodeOutput:
-        sigmas = options.make_sigmas(model, steps, spacing, denoise, start_step)
+        sigmas = sampler_settings.make_sigmas(model, steps, spacing, denoise, start_step)
         show(cls, f"{max(0, len(sigmas) - 1)} steps")
         return io.NodeOutput(sigmas)

@@ -18,6 +18,16 @@ import dynamicrafter_core
 CORE = repository.ROOT / "dynamicrafter_core"
 MODULE_OF = {"open_clip_torch": "open_clip", "pillow": "PIL"}  # where the name to import is not the name to install
 LONGEST_FILE = 400
+FLOORS = (  # of the core, from the ground up: a module imports from its own floor and from those below
+    {"__init__", "errors"},
+    {"atomic", "checks", "devices", "part_names"},
+    {"models", "diffusion", "media"},
+    {"families"},
+    {"checkpoints"},
+    {"pipeline"},
+    {"training"},
+    {"cli", "__main__"},
+)
 
 
 def test_core_imports_only_itself_and_its_declared_dependencies() -> None:
@@ -31,6 +41,20 @@ def test_core_imports_only_itself_and_its_declared_dependencies() -> None:
             if outside:
                 strangers.append(f"{repository.name(path)} imports {'.' * level}{module}")
     assert not strangers
+
+
+def test_data_flows_one_way_through_the_core() -> None:
+    floor_of = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    upward = []
+    for path in repository.files(".py", CORE):
+        parts = path.relative_to(CORE).with_suffix("").parts
+        if parts == ("__init__",):
+            continue  # it opens the whole house to those outside
+        for module, level in repository.imported(path):
+            room = module.split(".")[0] or "__init__"
+            if level == len(parts) and floor_of[room] > floor_of[parts[0]]:
+                upward.append(f"{repository.name(path)} imports {module}")
+    assert not upward
 
 
 def test_every_declared_dependency_is_used() -> None:

@@ -26,8 +26,8 @@ def write_checkpoint(path: Path) -> None:
     import torch
     from micro import micro_configs, micro_state
 
-    from dynamicrafter_core.checkpoints.naming import PREFIXES
     from dynamicrafter_core.models.parts import build
+    from dynamicrafter_core.part_names import PREFIXES
 
     family = path.stem
     prefix = PREFIXES["autoencoder"]

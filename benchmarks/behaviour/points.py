@@ -10,7 +10,7 @@ from dynamicrafter_core.models.layout import to_frames
 from dynamicrafter_core.training.clips import MovedClips
 from dynamicrafter_core.training.generate import decode, picture_latents
 from dynamicrafter_core.training.measures import conformity, nearest_frame, psnr
-from dynamicrafter_core.training.motion import see_motion
+from dynamicrafter_core.training.motion_judge import see_motion
 from dynamicrafter_core.training.motions import MOTIONS
 
 from .subject import Row, Subject, agreement, least, turned

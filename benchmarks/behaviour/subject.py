@@ -15,7 +15,7 @@ from dynamicrafter_core.training.evaluate import opposite_captions
 from dynamicrafter_core.training.generate import Dials, generate
 from dynamicrafter_core.training.measures import nearest_frame
 from dynamicrafter_core.training.model import Model, load_model
-from dynamicrafter_core.training.motion import Seen, see_motion
+from dynamicrafter_core.training.motion_judge import Seen, see_motion
 from dynamicrafter_core.training.motions import MOTIONS
 
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..families import FAMILIES, Family, find_family
 from ..models.parts import CONFIGS, PartConfig, Shapes, build
+from ..part_names import PARTS, PREFIXES, Naming, PartName, split_names
 from .detection import Detection, detect, is_video_unet, metadata_family, read_own_metadata
 from .fitting import check_fit
-from .foreign import name_foreign
-from .naming import PARTS, PREFIXES, Naming, PartName, split_names
+from .other_models import name_other_model
 from .reading import Opened, open_file
 
 RELEASE_EVERY = 256 * 2**20  # bytes of a file gone through before their memory is given back
@@ -142,7 +142,7 @@ def _check_known(opened: Opened, naming: Naming) -> None:
     others = "unet" in naming.parts and not is_video_unet(naming.parts["unet"])  # a whole SDXL file has such parts, too
     if others or not naming.parts:
         raise InputError(
-            f"{opened.path} is {name_foreign(opened.shapes)}, not a checkpoint of this family or a part of one; "
+            f"{opened.path} is {name_other_model(opened.shapes)}, not a checkpoint of this family or a part of one; "
             f"the variants are {', '.join(FAMILIES)}."
         )
     if naming.unknown:

@@ -22,10 +22,10 @@ from torch import Tensor
 from ..atomic import check_writable, written_whole
 from ..errors import InputError
 from ..families import Family, find_family
+from ..part_names import PARTS, PREFIXES, PartName
 from .checkpoint import RELEASE_EVERY, Checkpoint, Source, load_checkpoint
 from .detection import read_own_metadata
 from .fitting import UNUSED_IN_VISION
-from .naming import PARTS, PREFIXES, PartName
 
 DType = Literal["fp16", "bf16", "fp32", "keep"]
 Layout = Literal["whole", "pruned", "split"]

@@ -16,8 +16,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..families import FAMILIES, FINE_TUNES, Family
 from ..models.unet_config import UNetConfig
-from .foreign import name_foreign
-from .naming import split_names
+from ..part_names import split_names
+from .other_models import name_other_model
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -56,7 +56,7 @@ def detect(
     unet = {name: shapes[key] for name, key in parts.get("unet", {}).items()}
     if not is_video_unet(unet):
         raise InputError(
-            f"{filename or 'This file'} is {name_foreign(shapes)}, not a checkpoint with the UNet of a DynamiCrafter, "
+            f"{filename or 'This file'} is {name_other_model(shapes)}, not a checkpoint with the UNet of a DynamiCrafter, "
             f"VideoCrafter or ToonCrafter model; the variants are {', '.join(FAMILIES)}."
         )
 

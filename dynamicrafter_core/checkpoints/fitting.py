@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..families import FAMILIES, Family
 from ..models.parts import CONFIGS, PartConfig, Shapes, shapes_of
 from ..models.unet_config import UNetConfig
-from .naming import PREFIXES, PartName
+from ..part_names import PREFIXES, PartName
 
 # Beside the vision tower, released files keep the rest of its CLIP, which nothing uses.
 UNUSED_IN_VISION = (

@@ -7,8 +7,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..families import find_family
+from ..part_names import split_names
 from .checkpoint import load_checkpoint
-from .naming import split_names
 from .reading import Opened, open_file
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from ..checkpoints.naming import PartName
+from ..part_names import PartName
 from .autoencoder import Autoencoder, AutoencoderConfig
 from .dual_reference import DualReferenceAutoencoder
 from .encoders import TextTower, TextTowerConfig, VisionTower, VisionTowerConfig

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.checkpoint import Checkpoint, load_checkpoint
+from ..checkpoints.initial_noise import read_initial_noise
 from ..devices import pick_device, pick_dtype, reused_memory
 from ..diffusion.guidance import guided
-from ..diffusion.initial_noise import read_initial_noise
 from ..diffusion.sampling import analytic_noise, sample_ddim
 from ..diffusion.schedule import TIMESTEPS
 from ..errors import InputError
@@ -35,10 +35,10 @@ from .clip import Clip
 from .conditions import Conditions, concat_latents, run_branches, spread_tokens
 from .decoding import decode_clip
 from .encoding import encode_given, encode_image, encode_original, encode_texts
-from .originals import read_frames, read_mask
 from .progress import Stages
 from .residency import Residency
 from .settings import Options, Settings, check_mode, settle
+from .source_frames import read_frames, read_mask
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.naming import PartName
 from ..devices import free_memory, release_memory
 from ..errors import InputError
 from ..models.chunks import OutOfMemory
+from ..part_names import PartName
 
 Result = TypeVar("Result")
 

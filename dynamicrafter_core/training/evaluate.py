@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from ..models.layout import to_frames
 from .clips import Clips, MovedClips, caption
-from .conditions import Latents, condition, encode_clips
 from .generate import Dials, decode, generate, picture_latents
+from .inputs import Latents, condition, encode_clips
 from .measures import nearest_frame, psnr
 from .model import Model
-from .motion import see_motion
+from .motion_judge import see_motion
 from .motions import MOTIONS
 from .objectives import predict
 from .recipe import Stage, Timesteps

@@ -10,7 +10,7 @@ from ..diffusion.guidance import Guidance, guided
 from ..diffusion.sampling import sample_ddim
 from ..models.autoencoder import LATENT_SCALE
 from ..models.layout import to_frames, to_volume
-from .conditions import Conditioned, encode_image, encode_text
+from .inputs import Conditioned, encode_image, encode_text
 from .model import Model
 from .objectives import predict
 from .seeds import normal

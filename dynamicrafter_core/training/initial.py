@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
-from ..checkpoints.naming import PartName
 from ..models.resblock import ResBlock
 from ..models.transformers import SpatialTransformer, TemporalTransformer
 from ..models.unet import VideoUNet
+from ..part_names import PartName
 
 _LOG_VARIANCE = -6.0  # an autoencoder that begins near certainty learns faster
 

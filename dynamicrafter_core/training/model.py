@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ..atomic import written_whole
 from ..checkpoints.checkpoint import load_checkpoint
-from ..checkpoints.naming import PARTS, PREFIXES, PartName
 from ..errors import InputError
 from ..families import Family, find_family
 from ..models.attention import attend
@@ -21,6 +20,7 @@ from ..models.autoencoder import LATENT_SCALE, Autoencoder
 from ..models.parts import CONFIGS, build
 from ..models.resblock import TemporalConv
 from ..models.transformers import TemporalTransformer
+from ..part_names import PARTS, PREFIXES, PartName
 from .initial import initialise
 from .recipe import Recipe
 from .seeds import seed_of

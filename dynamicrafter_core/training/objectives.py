@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..diffusion.schedule import NoiseSchedule
 from .clips import Clips, MovedClips
-from .conditions import Conditioned, condition, encode_image, encode_text
+from .inputs import Conditioned, condition, encode_image, encode_text
 from .measures import perceptual_loss
 from .model import Model
 from .motions import MOTIONS

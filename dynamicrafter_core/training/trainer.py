@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ..devices import DTYPES, pick_device, warn_of_slow_bf16
 from .checkpointing import checkpoint_stages
 from .clips import Clips
-from .conditions import encode_clips
 from .evaluate import evaluate
 from .generate import Dials
+from .inputs import encode_clips
 from .lora import attach_lora, save_lora
 from .model import Model, make_model, normalise_latents, save_model
 from .objectives import Rows, TowerHeads, autoencoder_loss, diffusion_loss, towers_loss

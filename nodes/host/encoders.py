@@ -19,9 +19,9 @@ from comfy.supported_models_base import ClipTarget
 from comfy.text_encoders.sd2_clip import SD2Tokenizer
 
 from ...dynamicrafter_core.checkpoints.checkpoint import Checkpoint
-from ...dynamicrafter_core.checkpoints.naming import PREFIXES
 from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.models.encoders import TextTowerConfig, VisionTowerConfig
+from ...dynamicrafter_core.part_names import PREFIXES
 from .model import FamilyConfig
 
 # Stable Diffusion 2's, which is this family's text encoder: padded with zeros, read one layer before the last.

@@ -17,8 +17,8 @@ from ...dynamicrafter_core.checkpoints.checkpoint import Checkpoint, load_checkp
 from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.families import Family
 from .encoders import load_encoders
+from .host_guidance import guide_whole_clips
 from .model import FamilyConfig, FamilyModel
-from .per_clip import guide_whole_clips
 from .preview import show_clip
 
 PROJECTOR = "dynamicrafter_projector"

@@ -9,12 +9,12 @@ import torch
 from comfy.model_base import ModelType
 from torch import Tensor
 
-from ...dynamicrafter_core.checkpoints.naming import PREFIXES
 from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.families import Family
 from ...dynamicrafter_core.models.projector import Projector
-from . import conditions
-from .conditions import CONCAT, FRAMES, FS, IMAGE, STRENGTH
+from ...dynamicrafter_core.part_names import PREFIXES
+from . import conditioning
+from .conditioning import CONCAT, FRAMES, FS, IMAGE, STRENGTH
 from .images import size_in_pixels
 from .preview import ClipFormat
 from .schedule import model_sampling
@@ -57,20 +57,20 @@ class FamilyModel(comfy.model_base.BaseModel):
         """Conditions of one entry of CONDITIONING, checked: here a wrong wiring becomes a sentence."""
         noise, text = kwargs["noise"], kwargs.get("cross_attn")
         self.check_latent(noise)
-        clips = conditions.count_clips(noise.shape[0], kwargs.get(FRAMES))
-        out: dict[str, comfy.conds.CONDRegular] = {FRAMES: conditions.Frames(clips)}
+        clips = conditioning.count_clips(noise.shape[0], kwargs.get(FRAMES))
+        out: dict[str, comfy.conds.CONDRegular] = {FRAMES: conditioning.Frames(clips)}
         if text is not None:
-            out["c_crossattn"] = conditions.Text(self.check_text(text, clips), clips)
+            out["c_crossattn"] = conditioning.Text(self.check_text(text, clips), clips)
         tokens = self.check_image(kwargs.get(IMAGE), clips, kwargs.get("prompt_type", "positive"))
         if tokens is not None:
-            out[IMAGE] = conditions.ImageTokens(tokens, clips)
-            out[STRENGTH] = conditions.PerClip(torch.tensor([kwargs.get(STRENGTH, 1.0)]), clips)
+            out[IMAGE] = conditioning.ImageTokens(tokens, clips)
+            out[STRENGTH] = conditioning.PerClip(torch.tensor([kwargs.get(STRENGTH, 1.0)]), clips)
         concat = self.check_concat(kwargs.get(CONCAT), noise, clips)
         if concat is not None:
             out["c_concat"] = comfy.conds.CONDNoiseShape(self.process_latent_in(concat).flatten(0, 1))
         if self.family.fs_default is not None:
             fs = kwargs.get(FS) or self.family.fs_default
-            out[FS] = conditions.PerClip(torch.tensor([fs], dtype=torch.long), clips)
+            out[FS] = conditioning.PerClip(torch.tensor([fs], dtype=torch.long), clips)
         return out
 
     def check_latent(self, latent: Tensor) -> None:
@@ -97,7 +97,7 @@ class FamilyModel(comfy.model_base.BaseModel):
                 f"{wanted}: use the CLIP of DynamiCrafterLoad, or CLIPLoader with Stable Diffusion 2.1's text encoder "
                 "and type stable_diffusion."
             )
-        return conditions.rows_for_clips(text, clips, "prompts")
+        return conditioning.rows_for_clips(text, clips, "prompts")
 
     def check_image(self, tokens: Tensor | None, clips: int, which: str) -> Tensor | None:
         if self.family.projector is None:
@@ -117,7 +117,7 @@ class FamilyModel(comfy.model_base.BaseModel):
                 f"The image context has {tokens.shape[-1]} values a token, and {self.family.title} reads "
                 f"{self.family.unet.context_dim}: give DynamiCrafterImageContext the same MODEL as the sampler."
             )
-        return conditions.rows_for_clips(tokens, clips, "images")
+        return conditioning.rows_for_clips(tokens, clips, "images")
 
     def check_concat(self, concat: Tensor | None, noise: Tensor, clips: int) -> Tensor | None:
         if not self.family.concat:
@@ -138,18 +138,18 @@ class FamilyModel(comfy.model_base.BaseModel):
                 f"The latent is of {sizes[0]} pixels and the visual detail guidance of {sizes[1]}: connect the LATENT "
                 "of the same DynamiCrafterVisualGuidance, or give both the same size."
             )
-        return conditions.rows_for_clips(concat, clips, "guiding images")
+        return conditioning.rows_for_clips(concat, clips, "guiding images")
 
     def resize_cond_for_context_window(
         self, cond_key: str, cond_value: Any, window: Any, x_in: Tensor, device: Any, **kwargs: Any
     ) -> Any:
         """What belongs to the clip stays whole and is spread over the window's frames; frames are cut by the host."""
-        if isinstance(cond_value, conditions.Frames) and cond_value.cond > 1:
+        if isinstance(cond_value, conditioning.Frames) and cond_value.cond > 1:
             raise InputError(
                 f"Context windows run over one clip, and the latent holds {cond_value.cond}: sample the clips one by "
                 "one, or remove the context windows."
             )
-        return cond_value if isinstance(cond_value, conditions.PerClip | conditions.Frames) else None
+        return cond_value if isinstance(cond_value, conditioning.PerClip | conditioning.Frames) else None
 
     def _apply_model(
         self,
@@ -164,7 +164,7 @@ class FamilyModel(comfy.model_base.BaseModel):
         # Guidance branches begin with the same latent: what comes before the first look at the text is done once.
         branches = len(transformer_options.get("cond_or_uncond", [0]))
         fits = x.shape[0] % (branches * kwargs[FRAMES]) == 0
-        if branches > 1 and fits and conditions.same_rows(branches, x, t, c_concat, kwargs.get(FS)):
+        if branches > 1 and fits and conditioning.same_rows(branches, x, t, c_concat, kwargs.get(FS)):
             kwargs[BRANCHES] = branches
         return super()._apply_model(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 

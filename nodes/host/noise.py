@@ -12,7 +12,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...dynamicrafter_core.diffusion.initial_noise import read_initial_noise
+from ...dynamicrafter_core.checkpoints.initial_noise import read_initial_noise
 from ...dynamicrafter_core.diffusion.sampling import analytic_noise
 from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.models.layout import to_frames, to_volume

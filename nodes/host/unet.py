@@ -11,7 +11,7 @@ from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.models.layout import to_frames, to_volume
 from ...dynamicrafter_core.models.unet import Control, VideoUNet
 from ...dynamicrafter_core.models.unet_config import UNetConfig
-from .conditions import FRAMES, FS, IMAGE, STRENGTH, take_clips
+from .conditioning import FRAMES, FS, IMAGE, STRENGTH, take_clips
 from .patches import hooks_from
 
 MOST_FRAMES = 64  # in one pass; the models were trained with 16

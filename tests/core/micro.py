@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from tiny import tiny_configs
 from torch import Tensor
 
-from dynamicrafter_core.checkpoints.naming import PREFIXES
 from dynamicrafter_core.families import find_family
 from dynamicrafter_core.models.parts import PartConfig, build
+from dynamicrafter_core.part_names import PREFIXES
 
 WIDTH, HEIGHT, FRAMES = 24, 16, 16
 ANIMATE, INTERPOLATE, TOON = "dynamicrafter_512", "dynamicrafter_512_interp", "tooncrafter_512"

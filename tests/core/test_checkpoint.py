@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 from tiny import CONTEXT, tiny_checkpoint, tiny_configs, tiny_state
 
 from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
-from dynamicrafter_core.checkpoints.naming import PARTS, PREFIXES
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.families import FAMILIES
+from dynamicrafter_core.part_names import PARTS, PREFIXES
 
 ALL = ("unet", "autoencoder", "text", "vision", "projector")
 

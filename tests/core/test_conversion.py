@@ -20,11 +20,11 @@ from dynamicrafter_core.atomic import written_whole
 from dynamicrafter_core.checkpoints import conversion
 from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
 from dynamicrafter_core.checkpoints.conversion import convert
-from dynamicrafter_core.checkpoints.naming import BUFFERS, PREFIXES
 from dynamicrafter_core.checkpoints.reading import open_file
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.models.encoders import TextTowerConfig
 from dynamicrafter_core.models.parts import shapes_of
+from dynamicrafter_core.part_names import BUFFERS, PREFIXES
 
 NAME = "dynamicrafter_512"
 

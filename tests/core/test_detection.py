@@ -8,9 +8,9 @@ from golden import manifest
 from tiny import tiny_configs, tiny_shapes
 
 from dynamicrafter_core.checkpoints.detection import detect
-from dynamicrafter_core.checkpoints.naming import PREFIXES
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.families import FAMILIES
+from dynamicrafter_core.part_names import PREFIXES
 
 SAME_SHAPES = {"dynamicrafter_512", "dynamicrafter_512_interp", "dynamicrafter_1024"}
 CLEAR = sorted(set(FAMILIES) - SAME_SHAPES)

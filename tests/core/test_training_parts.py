@@ -10,10 +10,10 @@ from training_recipes import only, small_recipe
 from dynamicrafter_core.diffusion.schedule import NoiseSchedule
 from dynamicrafter_core.models.attention import attend
 from dynamicrafter_core.models.unet import VideoUNet
-from dynamicrafter_core.training import conditions
+from dynamicrafter_core.training import inputs
 from dynamicrafter_core.training.checkpointing import checkpoint_stages
 from dynamicrafter_core.training.clips import ProceduralClips
-from dynamicrafter_core.training.conditions import condition, encode_clips, encode_image
+from dynamicrafter_core.training.inputs import condition, encode_clips, encode_image
 from dynamicrafter_core.training.model import Model, attend_in_rows, make_model, normalise_latents
 from dynamicrafter_core.training.objectives import diffusion_loss, draw_timesteps
 from dynamicrafter_core.training.optimiser import Optimiser, learning_rate
@@ -46,8 +46,8 @@ def many(model: Model) -> Any:
 @pytest.fixture
 def given_to_towers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(conditions, "encode_text", lambda model, captions: seen.update(captions=captions))
-    monkeypatch.setattr(conditions, "encode_image", lambda model, pictures, _: seen.update(pictures=pictures))
+    monkeypatch.setattr(inputs, "encode_text", lambda model, captions: seen.update(captions=captions))
+    monkeypatch.setattr(inputs, "encode_image", lambda model, pictures, _: seen.update(pictures=pictures))
     return seen
 
 
@@ -155,7 +155,7 @@ def test_the_right_answer_has_no_loss(model: Model, many: Any, schedule: NoiseSc
 
 
 def test_gradient_checkpointing_changes_no_gradient(model: Model, many: Any) -> None:
-    few = conditions.Latents(many.z[:2], SOURCE("train", range(2)))
+    few = inputs.Latents(many.z[:2], SOURCE("train", range(2)))
     found = []
     for active in (False, True):
         checkpoint_stages(model.part("unet"), active)

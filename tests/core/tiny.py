@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dynamicrafter_core.checkpoints.fitting import UNUSED_IN_VISION
-from dynamicrafter_core.checkpoints.naming import PARTS, PREFIXES
 from dynamicrafter_core.families import FAMILIES, find_family
 from dynamicrafter_core.models.parts import PartConfig, shapes_of
+from dynamicrafter_core.part_names import PARTS, PREFIXES
 
 CONTEXT = 64  # a head's width: the widths of both towers
 

@@ -194,7 +194,7 @@ def test_renorm_cfg_limits_the_norm_of_each_clip(ours, patched) -> None:
         conds={"positive": [{"model_conds": {"dynamicrafter_frames": SimpleNamespace(cond=clips)}}]}
     )
     function = patched("RenormCFG").model_options["sampler_cfg_function"]
-    guide = ours("nodes.host.per_clip").once_a_clip(function, guider)
+    guide = ours("nodes.host.host_guidance").once_a_clip(function, guider)
     given = {"input": x, "cond": x - cond, "uncond": x - uncond, "cond_denoised": cond, "uncond_denoised": uncond}
     guided = x - guide({**given, "cond_scale": 6.0, "timestep": torch.tensor([1.0])})
     for clip in range(clips):

@@ -88,7 +88,7 @@ def test_missing_initial_noise_is_named_with_where_to_get_it(pack) -> None:
 
 
 def test_node_says_where_the_run_begins_and_what_is_missing(load, scene, ours) -> None:
-    options = ours("nodes.host.options")
+    options = ours("nodes.host.sampler_settings")
     for variant, step, end in (
         ("dynamicrafter_512", 0, "2 passes each\nguidance 7.5, rescale 0.7"),
         ("dynamicrafter_512", 940, "from step 940 on"),

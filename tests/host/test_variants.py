@@ -71,7 +71,7 @@ def test_the_hosts_encoders_agree_with_open_clips_on_the_same_weights(tiny_file,
     tower = checkpoint.load("vision", torch.float32)
     pixels = torch.rand(1, 3, 90, 120, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
-        seen = ours("nodes.host.vision").encode_images(vision, pixels)
+        seen = ours("nodes.host.image_tokens").encode_images(vision, pixels)
         expected = tower(ours("dynamicrafter_core.models.preprocess").preprocess_for_clip(pixels, 28))
     torch.testing.assert_close(seen[:1], expected, atol=1e-3, rtol=1e-3)
 
@@ -128,7 +128,7 @@ def test_the_embedded_models_parts_are_in_the_host_what_they_are_in_the_core(run
 
     pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
-        seen = ours("nodes.host.vision").encode_images(loaded.vision, pixels)[:2]
+        seen = ours("nodes.host.image_tokens").encode_images(loaded.vision, pixels)[:2]
         expected = core.load("vision", torch.float32)(
             ours("dynamicrafter_core.models.preprocess").preprocess_for_clip(pixels, 64)
         )

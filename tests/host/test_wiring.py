@@ -71,7 +71,7 @@ def test_size_zero_is_the_models_own_turned_as_the_image_is(height, width, size,
 
 def test_sizes_are_rounded_and_the_value_is_told(guide, ours, made, loaded, image) -> None:
     assert guide(width=100, height=70)[2]["samples"].shape == (4, 4, 8, 16)
-    guidance = ours("nodes.host.guidance")
+    guidance = ours("nodes.host.visual_guidance")
     plan = guidance.Plan("interpolate", 100, 70, 4, 99, "crop")
     with torch.inference_mode():
         told = guidance.add_detail(plan, made.positive, made.negative, loaded.vae, image(), image()).notes
@@ -153,7 +153,7 @@ def test_unconditional_image_is_mid_grey(run, loaded, made, image) -> None:
 @pytest.mark.parametrize("size", [(224, 224), (225, 300), (320, 512), (576, 1024), (100, 50), (100, 400), (1000, 230)])
 @pytest.mark.parametrize("square", [224, 28])
 def test_images_reach_clip_as_kornia_would_resize_them(size, square, ours) -> None:
-    core, vision = ours("dynamicrafter_core.models.preprocess"), ours("nodes.host.vision")
+    core, vision = ours("dynamicrafter_core.models.preprocess"), ours("nodes.host.image_tokens")
     pixels = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1)) * 2 - 1
     resized = vision.squeeze_to_square(pixels, square)
     mean, std = (torch.tensor(values)[:, None, None] for values in (core.MEAN, core.STD))
@@ -211,7 +211,7 @@ def test_a_foreign_prompt_is_refused_by_its_width(made, sample) -> None:
 def test_a_foreign_clip_vision_is_refused_by_its_width(ours, loaded) -> None:
     projector = ours("nodes.host.loading").projector_of(loaded.model)
     with refused("This CLIP_VISION gives 1664 values a token, and the model's projector reads 64"):
-        ours("nodes.host.vision").project(projector, torch.zeros(1, 257, 1664))
+        ours("nodes.host.image_tokens").project(projector, torch.zeros(1, 257, 1664))
 
 
 def test_latents_that_do_not_fit_are_refused(made, sample, run) -> None:

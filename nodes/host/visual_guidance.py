@@ -11,7 +11,7 @@ from torch import Tensor
 from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.families import Family
 from ...dynamicrafter_core.media.images import Fit, round_size
-from .conditions import CONCAT, FAMILY, FRAMES, FS, read, write
+from .conditioning import CONCAT, FAMILY, FRAMES, FS, read, write
 from .encoders import ReferenceVAE
 from .images import fit
 from .vae import check_vae, encode

@@ -10,10 +10,10 @@ from ...dynamicrafter_core.diffusion.schedule import SPACINGS as CORE_SPACINGS
 from ...dynamicrafter_core.diffusion.schedule import TIMESTEPS
 from ...dynamicrafter_core.errors import InputError
 from . import files, noise
-from .conditions import FRAMES, read
-from .guider import FamilyGuider
+from .conditioning import FRAMES, read
+from .ddim import ddim_sigmas
+from .dual_guidance import FamilyGuider
 from .loading import family_of
-from .sampler import ddim_sigmas
 
 SPACINGS = ("auto", *CORE_SPACINGS)
 

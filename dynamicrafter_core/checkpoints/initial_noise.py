@@ -4,8 +4,8 @@ import os
 
 from torch import Tensor
 
-from ..checkpoints.reading import open_file
 from ..errors import InputError
+from .reading import open_file
 
 
 def read_initial_noise(path: str | os.PathLike[str]) -> tuple[Tensor, float]:

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ...dynamicrafter_core.errors import InputError
 from .encoders import ReferenceVAE
-from .guidance import LOOP, REFERENCES
 from .images import fit
 from .vae import check_vae, decode, decode_with_references
+from .visual_guidance import LOOP, REFERENCES
 
 
 def decode_latent(vae: comfy.sd.VAE | None, latent: dict[str, Any], references: Tensor | None = None) -> Tensor:

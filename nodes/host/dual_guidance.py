@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...dynamicrafter_core.diffusion.guidance import Guidance
 from ...dynamicrafter_core.errors import InputError
-from .conditions import FRAMES
+from .conditioning import FRAMES
 from .images import size_in_pixels
 from .schedule import family_sampling
 

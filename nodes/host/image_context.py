@@ -7,10 +7,10 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...dynamicrafter_core.errors import InputError
-from .conditions import FAMILY, IMAGE, STRENGTH, write
+from .conditioning import FAMILY, IMAGE, STRENGTH, write
+from .image_tokens import encode_images, project
 from .images import to_signed
 from .loading import family_of, projector_of
-from .vision import encode_images, project
 
 Conditioning = list[Any]
 

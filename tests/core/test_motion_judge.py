@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dynamicrafter_core.training.clips import ProceduralClips
-from dynamicrafter_core.training.motion import see_motion
+from dynamicrafter_core.training.motion_judge import see_motion
 from dynamicrafter_core.training.motions import MOTIONS
 
 SOURCE = ProceduralClips(32, 32, 6, fs=(4, 8))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from .naming import PartName, split_names
+from ..part_names import PartName, split_names
 
 _MARKS: tuple[tuple[str, str], ...] = (  # pattern found in a key -> what the file is; the first that fits counts
     (r"\.lora_(up|down|A|B)\.|\.lora\.(up|down)\.|^lora_(unet|te)_|\.hada_w1_|\.lokr_w1", "a LoRA"),
@@ -49,7 +49,7 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     return None
 
 
-def name_foreign(shapes: Mapping[str, tuple[int, ...]]) -> str:
+def name_other_model(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """What a file without a video UNet of this family is, in words."""
     if words := recognise(shapes):
         return words

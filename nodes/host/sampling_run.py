@@ -8,7 +8,7 @@ import comfy.utils
 import latent_preview
 from torch import Tensor
 
-from .guider import FamilyGuider
+from .dual_guidance import FamilyGuider
 
 
 def sample(

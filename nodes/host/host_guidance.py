@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .conditions import FRAMES
+from .conditioning import FRAMES
 
 PER_SAMPLE = "RenormCFG"  # node classes of the host, by which their functions are known
 ONE_SIGMA = "TemporalScoreRescaling"
