@@ -56,6 +56,14 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device, stored: torch.dty
     return picked
 
 
+def pick_training_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """`auto`: bf16 where the device calculates in it, for the trainer's copies of the weights are fp32 in any case."""
+    if precision == "auto":
+        return torch.bfloat16 if computes_in_bf16(device) else torch.float32
+    warn_of_slow_bf16(DTYPES[precision], device)
+    return DTYPES[precision]
+
+
 def warn_of_slow_bf16(dtype: torch.dtype, device: torch.device) -> None:
     if dtype is torch.bfloat16 and not computes_in_bf16(device):
         warnings.warn(

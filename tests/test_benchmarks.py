@@ -73,3 +73,16 @@ def test_every_part_is_measured_beside_what_it_replaced():
     parts += ("attention to text", "temporal convolutions", "VAE encode", "VAE decode")
     for part in parts:
         assert any(what.startswith(part) and against for what, against in beside.items()), part
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (repository.ROOT / ".git").exists(), reason="earlier versions are in the history alone")
+def test_an_earlier_version_is_measured_beside_this_one():
+    command = [sys.executable, "-m", "benchmarks.against", "HEAD", "--repeat", "1"]
+    told = subprocess.run(command, cwd=repository.ROOT, check=True, capture_output=True, text=True).stdout
+    rows = dict(re.findall(r"^\| (forward|guided step, \d branches) \| [\d.]+ \| (\S+) \|$", told, re.M))
+    assert list(rows) == ["forward", "guided step, 2 branches", "guided step, 3 branches"]
+    assert all(float(difference) < 1e-4 for difference in rows.values())
+    unknown = subprocess.run([*command[:3], "no-such-revision"], cwd=repository.ROOT, capture_output=True, text=True)
+    assert unknown.returncode == 1
+    assert "There is no revision 'no-such-revision' here" in unknown.stderr

@@ -18,7 +18,7 @@ from ..errors import InputError
 
 Objective = Literal["autoencoder", "towers", "diffusion"]
 OBJECTIVES = ("autoencoder", "towers", "diffusion")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Recipe:
     figures: Mapping[str, Any] = field(default_factory=dict)  # of the family record, for this model
     initial: tuple[str, ...] = ()  # checkpoint files to begin with
     lora: Mapping[str, Any] | None = None  # train this small addition instead of the weights
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"  # auto: bf16 where the device calculates in it
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"  # of the file at the end
     log_every: int = 20  # steps
     evaluate_every: int = 500
@@ -122,7 +122,7 @@ def parse_recipe(raw: Mapping[str, Any], where: str = "The recipe", source: str 
     recipe = _fill(Recipe, {**raw, "stages": stages, "source": source or json.dumps(dict(raw))}, where)
     check_integer("seed", recipe.seed, 0, 2**63 - 1)
     if recipe.precision not in PRECISIONS:
-        raise InputError(f"{where} has the precision {recipe.precision!r}; give {' or '.join(PRECISIONS)}.")
+        raise InputError(f"{where} has the precision {recipe.precision!r}; give one of {', '.join(PRECISIONS)}.")
     return recipe
 
 

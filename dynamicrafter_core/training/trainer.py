@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..devices import DTYPES, pick_device, warn_of_slow_bf16
+from ..devices import DTYPES, pick_device, pick_training_dtype
 from .checkpointing import checkpoint_stages
 from .clips import Clips
 from .evaluate import evaluate
@@ -36,8 +36,7 @@ class Trainer:
         self.recipe, self.command, self.tell = recipe, command, on_progress or (lambda line: None)
         self.device = local_device(pick_device(device))
         self.ranks = Ranks(self.device)
-        self.dtype = DTYPES[recipe.precision]
-        warn_of_slow_bf16(self.dtype, self.device)
+        self.dtype = pick_training_dtype(recipe.precision, self.device)
         self.model: Model = make_model(recipe, self.device, self.dtype)
         self.schedule = self.model.family.schedule()
         self.lora = attach_lora(self.model, recipe.lora, recipe.seed) if recipe.lora else None

@@ -9,7 +9,15 @@ import pytest
 import torch
 from micro import ANIMATE, Spy, picture
 
-from dynamicrafter_core.devices import PeakMemory, free_memory, pick_device, pick_dtype, reused_memory
+from dynamicrafter_core import devices
+from dynamicrafter_core.devices import (
+    PeakMemory,
+    free_memory,
+    pick_device,
+    pick_dtype,
+    pick_training_dtype,
+    reused_memory,
+)
 from dynamicrafter_core.pipeline.decoding import frames_at_once
 from dynamicrafter_core.pipeline.pipeline import Pipeline
 
@@ -122,3 +130,12 @@ def test_frames_are_decoded_in_as_large_portions_as_fit(monkeypatch: pytest.Monk
     for free, frames in rooms.items():
         monkeypatch.setattr("dynamicrafter_core.pipeline.decoding.free_memory", lambda device, free=free: free)
         assert frames_at_once(latents, 8) == frames
+
+
+@pytest.mark.parametrize(("units", "picked"), [(["avx2"], torch.float32), (["avx512f", "avx512_bf16"], torch.bfloat16)])
+def test_training_picks_bf16_only_where_the_cpu_calculates_in_it(
+    monkeypatch: pytest.MonkeyPatch, units: list[str], picked: torch.dtype
+) -> None:
+    monkeypatch.setattr(devices, "arithmetic_units", lambda: units)
+    assert pick_training_dtype("auto", CPU) == picked
+    assert pick_training_dtype("fp32", CPU) == torch.float32

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from training_recipes import only, small_recipe
 
+from dynamicrafter_core import devices
 from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.training.command import main
@@ -115,6 +117,20 @@ def test_a_killed_run_goes_on_from_its_last_save(whole: Path, tmp_path: Path) ->
 def test_a_folder_is_not_gone_on_with_by_another_recipe(whole: Path) -> None:
     with pytest.raises(InputError, match="another recipe"):
         Trainer(small_recipe(seed=4), whole, "cpu")
+
+
+@pytest.mark.slow
+def test_a_run_of_automatic_precision_goes_on_where_bf16_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(only("joint", steps=4, precision="auto"), save_seconds=0.0)
+    for units, dtype, minutes in ((["avx512_bf16"], torch.bfloat16, 0), (["avx2"], torch.float32, None)):
+        monkeypatch.setattr(devices, "arithmetic_units", lambda units=units: units)
+        trainer = Trainer(recipe, tmp_path, "cpu")
+        assert next(trainer.model.part("unet").parameters()).dtype == dtype
+        assert (trainer.total > 0) == (dtype is torch.float32)
+        result = trainer.run(minutes=minutes)
+    assert result is not None and all(value.isfinite().all() for value in load_file(result).values())
 
 
 @pytest.mark.slow

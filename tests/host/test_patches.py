@@ -166,6 +166,45 @@ def test_replacing_attention_is_perturbed_attention_s_formula(made, sample, monk
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_self_attention_guidance_is_its_formula(made, sample, patched, monkeypatch) -> None:
+    """Hong et al. 2023: blur what the middle block of the unconditional branch looks at, and go away from the outcome."""
+    from comfy.samplers import calc_cond_batch
+    from torchvision.transforms.functional import gaussian_blur
+
+    late = {"steps": STEPS, "denoise": 0.3}  # past zero terminal SNR, where rounding is multiplied by thousands
+    ours = sample(made, "KSampler", model=patched("SelfAttentionGuidance"), **late)
+    attention = made.model.model.diffusion_model.middle_block[1].transformer_blocks[0].attn1
+    forward, maps = attention.forward, {}
+
+    def watch(x, signals):
+        branches = signals.options["cond_or_uncond"]
+        if 1 not in branches:
+            return forward(x, signals)
+        layers = (attention.to_q, attention.to_k, attention.to_v)
+        q, k, v = (layer(x).unflatten(-1, (attention.heads, -1)).transpose(1, 2) for layer in layers)
+        looks = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)  # rows, heads, from token, to token
+        maps.update(dict(zip(branches, looks.mean(1).chunk(len(branches)), strict=True)))
+        return attention.to_out((looks @ v).transpose(1, 2).flatten(2))
+
+    def guide(args):
+        clean = args["uncond_denoised"]
+        looked_at = (maps[1].sum(1) > 1).float()  # rows, tokens
+        shrink = round((clean[0, 0].numel() / looked_at.shape[1]) ** 0.5)
+        grid = looked_at.unflatten(1, (-1, clean.shape[-1] // shrink))
+        mask = grid.repeat_interleave(shrink, 1).repeat_interleave(shrink, 2)[:, None]
+        blurred = torch.lerp(clean, gaussian_blur(clean, [9, 9], [2.0, 2.0]), mask)
+        noisy = args["input"] - clean + blurred
+        (again,) = calc_cond_batch(args["model"], [args["uncond"]], noisy, args["sigma"], args["model_options"])
+        return args["denoised"] + 2.0 * (blurred - again)
+
+    monkeypatch.setattr(attention, "forward", watch)
+    model = nothing_shared(made.model)
+    model.set_model_sampler_post_cfg_function(guide, disable_cfg1_optimization=True)
+    expected = sample(made, "KSampler", model=model, **late)
+    scale = ours.abs().mean().item()
+    torch.testing.assert_close(ours / scale, expected / scale, rtol=1e-4, atol=1e-4)
+
+
 def test_an_attn2_patch_of_extra_tokens_is_a_longer_prompt(made, sample) -> None:
     """IPAdapter's way; here both prompts get the tokens, so that a longer CONDITIONING must do the same."""
     extra = torch.randn(1, 4, made.positive[0][0].shape[-1], generator=torch.Generator().manual_seed(0))
