@@ -1,4 +1,4 @@
-# Everything a contributor runs. Needs Python >= 3.10 and make; the README has the same commands for systems without make.
+# Everything a contributor runs. Needs Python >= 3.10 and make; CONTRIBUTING.md has the same commands for systems without make.
 PYTHON ?= python3
 VENV ?= .venv
 export VENV

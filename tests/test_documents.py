@@ -9,7 +9,8 @@ from urllib.parse import unquote
 import pytest
 import repository
 
-README = (repository.ROOT / "README.md").read_text(encoding="utf-8")
+LIBRARY = (repository.ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+MODELS = (repository.ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 DOCUMENTS = {repository.name(path): path for path in repository.files(".md")}
 
 
@@ -62,11 +63,11 @@ def commands_of(text: str) -> list[str]:
     return re.findall(r"^    (dynamicrafter .+)$", text, re.M)
 
 
-def test_readme_shows_every_command_there_is() -> None:
+def test_library_page_shows_every_command_there_is() -> None:
     from dynamicrafter_core.cli.main import make_parser
 
     there = re.findall(r"^    ([a-z]+)(?:  |$)", make_parser().format_help(), re.M)
-    assert {shlex.split(command)[1] for command in commands_of(README)} == set(there) != set()
+    assert {shlex.split(command)[1] for command in commands_of(LIBRARY)} == set(there) != set()
 
 
 def test_table_of_variants_holds_the_figures_of_the_code() -> None:
@@ -85,7 +86,7 @@ def test_table_of_variants_holds_the_figures_of_the_code() -> None:
         return f"| `{family.name}` | {modes} | {size} | {fs} | {more} | {figures} | {published} |"
 
     expected = [row(family) for family in (*FAMILIES.values(), *FINE_TUNES.values())]
-    written = [line for line in README.splitlines() if line.startswith("| `") and "crafter" in line]
+    written = [line for line in MODELS.splitlines() if line.startswith("| `") and "crafter" in line]
     assert written == expected
 
 

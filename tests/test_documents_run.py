@@ -1,4 +1,4 @@
-"""Every command and every piece of Python in the README, run as it stands: on small models, in a small size, with one step."""
+"""Every command and every piece of Python in the documents for users, run as it stands: small models, a small size, one step."""
 
 import re
 import shlex
@@ -14,9 +14,9 @@ from tiny import tiny_checkpoint
 import dynamicrafter_core
 from dynamicrafter_core.cli.main import main
 
-README = (repository.ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^    (dynamicrafter .+)$", README, re.M)
-PYTHON = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
+TEXT = "".join((repository.ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/library.md"))
+COMMANDS = list(dict.fromkeys(re.findall(r"^    (dynamicrafter .+)$", TEXT, re.M)))
+PYTHON = re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S)
 QUICK = {
     **dict.fromkeys(("animate", "interpolate", "loop", "generate"), ["--size", "64x64", "--steps", "1", "--quiet"]),
     "train": ["--minutes", "0.01", "--quiet"],
@@ -80,6 +80,6 @@ def test_python_does_what_it_says(
 
     monkeypatch.setattr(dynamicrafter_core, "Pipeline", Quick)
     scope: dict[str, Any] = {}
-    exec(block, scope)  # noqa: S102 - our own README
+    exec(block, scope)  # noqa: S102 - our own documents
     assert tuple(scope["clip"].frames.shape) == (16, 64, 64, 3)
     assert new() == set(re.findall(r"save\(\"(.+?)\"\)", block))
