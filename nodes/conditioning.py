@@ -15,8 +15,9 @@ class DynamiCrafterImageContext(io.ComfyNode):
             node_id="DynamiCrafterImageContext",
             display_name="DynamiCrafter Image Context",
             category="DynamiCrafter/conditioning",
-            description="Tells the model what the image shows: CLIP sees the whole image, without a crop, and the model's "
-            "projector turns that into tokens beside the text. The negative gets the tokens of no image (mid-grey).",
+            description="Tells the model what the image shows. CLIP sees the whole image without a crop, and the model's "
+            "projector turns it into tokens beside the text. The negative gets the tokens of a mid-grey image, which stands for "
+            "no image.",
             search_aliases=["clip vision", "image prompt", "dynamicrafter image"],
             inputs=[
                 io.Model.Input(
@@ -30,7 +31,7 @@ class DynamiCrafterImageContext(io.ComfyNode):
                 io.Image.Input(
                     "image",
                     display_name="image",
-                    tooltip="The image to animate. A batch of images makes one clip of each.",
+                    tooltip="The image to animate. Each image of a batch becomes a clip.",
                 ),
                 io.Conditioning.Input(
                     "positive", display_name="positive", tooltip="What should happen, from CLIP Text Encode."
@@ -38,7 +39,7 @@ class DynamiCrafterImageContext(io.ComfyNode):
                 io.Conditioning.Input(
                     "negative",
                     display_name="negative",
-                    tooltip="What shall not, or an empty prompt, from CLIP Text Encode.",
+                    tooltip="What should not happen, or an empty prompt, from CLIP Text Encode.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -48,13 +49,13 @@ class DynamiCrafterImageContext(io.ComfyNode):
                     max=10.0,
                     step=0.05,
                     optional=True,
-                    tooltip="The weight of the image beside the text (lambda in the paper). More holds the picture and moves less, less "
-                    "moves more and loses the shape. 1: as the models were trained.",
+                    tooltip="The weight of the image relative to the text (lambda in the paper). Higher values keep the picture and move "
+                    "less; lower values move more and lose the shape. The models were trained with 1.",
                 ),
             ],
             outputs=[
                 io.Conditioning.Output("out_positive", display_name="positive", tooltip="Text and image."),
-                io.Conditioning.Output("out_negative", display_name="negative", tooltip="Text and no image."),
+                io.Conditioning.Output("out_negative", display_name="negative", tooltip="Text without the image."),
             ],
         )
 
@@ -72,15 +73,15 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
             node_id="DynamiCrafterVisualGuidance",
             display_name="DynamiCrafter Visual Guidance",
             category="DynamiCrafter/conditioning",
-            description="Gives the model the image's detail (its latent beside the noise of the frames), and makes the "
-            "empty latent of the video. Animate one image, lead from one image to another, or make a loop.",
+            description="Gives the model the image in full detail (its latent beside the noise of each frame) and makes the "
+            "empty latent of the video. Animates one image, interpolates between two, or makes a loop.",
             search_aliases=["image to video", "interpolate", "loop", "keyframes", "dynamicrafter latent"],
             inputs=[
                 io.Conditioning.Input("positive", display_name="positive", tooltip="From DynamiCrafter Image Context."),
                 io.Conditioning.Input("negative", display_name="negative", tooltip="From DynamiCrafter Image Context."),
                 io.Vae.Input("vae", display_name="vae", tooltip="From Load DynamiCrafter, or Stable Diffusion's."),
                 io.Image.Input(
-                    "image", display_name="image", tooltip="The first image. A batch of images makes one clip of each."
+                    "image", display_name="image", tooltip="The first image. Each image of a batch becomes a clip."
                 ),
                 io.Combo.Input(
                     "mode",
@@ -88,7 +89,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     options=list(visual_guidance.MODES),
                     default="animate",
                     tooltip="animate: the image guides every frame. interpolate: the image is the first frame, the end "
-                    "image the last. loop: the image is both, and the last frame is dropped when decoded. The last two want "
+                    "image the last. loop: the image is both, and the last frame is dropped when decoded. The last two need "
                     "an interpolation model.",
                 ),
                 io.Int.Input(
@@ -98,7 +99,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     min=0,
                     max=4096,
                     step=64,
-                    tooltip="Of the video; rounded to a multiple of 64. 0: the model's own size, upright for an upright "
+                    tooltip="Width of the video, rounded to a multiple of 64. 0: the model's own size, upright for an upright "
                     "image.",
                 ),
                 io.Int.Input(
@@ -108,7 +109,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     min=0,
                     max=4096,
                     step=64,
-                    tooltip="Of the video; rounded to a multiple of 64. 0: the model's own size, or what the width asks for.",
+                    tooltip="Height of the video, rounded to a multiple of 64. 0: the model's own size, or the one that matches the width.",
                 ),
                 io.Int.Input(
                     "frames",
@@ -116,7 +117,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     default=16,
                     min=1,
                     max=1024,
-                    tooltip="Of one clip. The models were trained on 16; for more than 64 use Context Windows (Manual).",
+                    tooltip="Frames of one clip. The models were trained on 16; for more than 64 use Context Windows (Manual).",
                 ),
                 io.Int.Input(
                     "fs",
@@ -124,7 +125,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     default=0,
                     min=0,
                     max=100,
-                    tooltip="How fast things move. 0: what the loader says, or else the model's own default. For the 512, "
+                    tooltip="How fast things move. 0: the value in the loader, or the model's default. For the 512, "
                     "1024 and interpolation models it is frames a second, and smaller moves more; for the 256 model it is "
                     "a frame stride, and larger moves more. What it means for the loaded model is shown below the node.",
                 ),
@@ -146,7 +147,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     "keyframes",
                     display_name="keyframes",
                     optional=True,
-                    tooltip="More images at chosen frames, for interpolation models: one for each of the keyframe positions.",
+                    tooltip="More images at chosen frames, for interpolation models: one image for each keyframe position.",
                 ),
                 io.String.Input(
                     "keyframe_positions",

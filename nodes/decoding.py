@@ -14,9 +14,9 @@ class DynamiCrafterDecode(io.ComfyNode):
             node_id="DynamiCrafterDecode",
             display_name="DynamiCrafter Decode",
             category="DynamiCrafter/latent",
-            description="Decodes the frames in portions that fit the memory there is. Of a loop the last frame, which "
-            "repeats the first, is dropped. With ToonCrafter's VAE the frames are decoded jointly, in sight of the first "
-            "and the last image. ComfyUI's own VAE Decode works too, without these two.",
+            description="Decodes the frames in portions that fit into memory. The last frame of a loop, which repeats the "
+            "first, is dropped. ToonCrafter's VAE decodes the frames together, guided by the first and the last image. "
+            "ComfyUI's own VAE Decode works too, without these two features.",
             search_aliases=["vae decode video", "tooncrafter decode"],
             inputs=[
                 io.Vae.Input(

@@ -19,7 +19,7 @@ VARIANT = {
 WEIGHT_DTYPE = {
     "options": list(loading.WEIGHT_DTYPES),
     "default": "default",
-    "tooltip": "How the UNet's weights are kept. 'default' follows the file and the graphics card; fp8 halves the memory "
+    "tooltip": "The type in which the UNet's weights are stored. 'default' follows the file and the graphics card; fp8 halves the memory "
     "at a small loss of quality, '_fast' also computes in fp8 on cards that can.",
 }
 FS = {
@@ -27,8 +27,8 @@ FS = {
     "min": 0,
     "max": 100,
     "optional": True,
-    "tooltip": "How fast things move, for text-to-video models above all, where no node behind this one asks: frames a second, "
-    "smaller moves more. 0: the model's own default. An fs in DynamiCrafter Visual Guidance goes before it.",
+    "tooltip": "How fast things move, mainly for text-to-video models, where no later node sets it: frames a second, "
+    "smaller moves more. 0: the model's own default. A value in DynamiCrafter Visual Guidance takes precedence.",
 }
 
 
@@ -40,7 +40,7 @@ class DynamiCrafterLoad(io.ComfyNode):
             display_name="Load DynamiCrafter",
             category="DynamiCrafter/loaders",
             description="Loads a whole checkpoint of DynamiCrafter, ToonCrafter or VideoCrafter. The outputs are ComfyUI's "
-            "own types: LoRA loaders, samplers and VAE nodes work on them. What the file does not hold comes out empty.",
+            "own types: LoRA loaders, samplers and VAE nodes work on them. Outputs for parts that the file does not contain stay empty.",
             search_aliases=["dynamicrafter loader", "videocrafter", "tooncrafter", "image to video checkpoint"],
             inputs=[
                 io.Combo.Input(

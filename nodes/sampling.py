@@ -21,15 +21,15 @@ CFG_IMAGE = {
     "min": -1.0,
     "max": 30.0,
     "step": 0.1,
-    "tooltip": "How strictly it follows the image. -1: as text guidance, the usual single guidance, which needs one pass less; "
-    "higher keeps closer to the image and moves less.",
+    "tooltip": "How strictly the video follows the image. -1: the same as text guidance, which is the usual single guidance and needs "
+    "one pass less. Higher values stay closer to the image and move less.",
 }
 RESCALE = {
     "default": -1.0,
     "min": -1.0,
     "max": 1.0,
     "step": 0.05,
-    "tooltip": "Pulls guided frames back from too much contrast. -1: the model's own value (0.7 for the 512 and 1024 "
+    "tooltip": "Reduces the excess contrast that guidance causes. -1: the model's own value (0.7 for the 512 and 1024 "
     "models, 0 for the 256 model and VideoCrafter).",
 }
 ETA = {
@@ -37,13 +37,13 @@ ETA = {
     "min": 0.0,
     "max": 1.0,
     "step": 0.05,
-    "tooltip": "Fresh noise at each step: 1 as the models were published, 0 for none.",
+    "tooltip": "How much fresh noise each step adds: 1 as the models were published, 0 for none.",
 }
 STEPS = {
     "default": 0,
     "min": 0,
     "max": 1000,
-    "tooltip": "More are slower and finer; 25 are often enough. 0: as many as the model was published with (50; the embedded "
+    "tooltip": "More steps take longer and give finer detail; 25 are often enough. 0: the model's published number (50; the embedded "
     "model 15).",
 }
 SPACING = {
@@ -57,15 +57,15 @@ DENOISE = {
     "min": 0.0,
     "max": 1.0,
     "step": 0.01,
-    "tooltip": "Below 1 the run begins with the given latent, noised this far, instead of with noise alone.",
+    "tooltip": "Below 1, sampling starts from the given latent with this much noise added, instead of from noise alone.",
 }
 START_STEP = {
     "default": 0,
     "min": 0,
     "max": 1000,
     "optional": True,
-    "tooltip": "Below 1000 the noisiest timesteps, in which these models cling to the image, are left out: 940 moves more in "
-    "DynamiCrafter 512 and 1024. 0: the model's own (940 for VideoCrafter1's CIL fine-tune, 1000 for the others).",
+    "tooltip": "A value below 1000 skips the noisiest timesteps, in which these models stick too closely to the image: 940 gives more "
+    "motion in DynamiCrafter 512 and 1024. 0: the model's own (940 for VideoCrafter1's CIL fine-tune, 1000 for the others).",
 }
 
 
@@ -76,17 +76,17 @@ class DynamiCrafterSampler(io.ComfyNode):
             node_id="DynamiCrafterSampler",
             display_name="DynamiCrafter Sampler",
             category="DynamiCrafter/sampling",
-            description="The sampler the models were published with: DDIM, guided by text and image separately. The third "
-            "branch this needs (the image without the text) it makes itself.",
+            description="The sampler the models were published with: DDIM, guided by text and image separately. It builds "
+            "the third branch that this needs (the image without the text) itself.",
             search_aliases=["dual cfg", "ddim", "dynamicrafter ksampler", "multi condition guidance"],
             inputs=[
                 io.Model.Input(
                     "model", display_name="model", tooltip="From Load DynamiCrafter, with or without LoRAs."
                 ),
                 io.Conditioning.Input(
-                    "positive", display_name="positive", tooltip="Text, image and detail of what shall be."
+                    "positive", display_name="positive", tooltip="Text, image and detail of what should happen."
                 ),
-                io.Conditioning.Input("negative", display_name="negative", tooltip="Text of what shall not be."),
+                io.Conditioning.Input("negative", display_name="negative", tooltip="Text of what should not happen."),
                 io.Latent.Input(
                     "latent",
                     display_name="latent",
@@ -112,7 +112,7 @@ class DynamiCrafterSampler(io.ComfyNode):
                     "mask",
                     display_name="mask",
                     optional=True,
-                    tooltip="White is made anew, black keeps the latent: one mask for all frames, or one for each.",
+                    tooltip="White areas are generated, black areas keep the latent. One mask for all frames, or one for each.",
                 ),
                 io.Int.Input("start_step", display_name="start step", **START_STEP),
                 io.Combo.Input(
@@ -125,7 +125,9 @@ class DynamiCrafterSampler(io.ComfyNode):
                     "videos (Analytic-Init), for runs from a start step below 1000; made for one size and 16 frames.",
                 ),
             ],
-            outputs=[io.Latent.Output("out_latent", display_name="LATENT", tooltip="The video, to be decoded.")],
+            outputs=[
+                io.Latent.Output("out_latent", display_name="LATENT", tooltip="The video, for DynamiCrafter Decode.")
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -173,9 +175,9 @@ class DynamiCrafterGuider(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", display_name="model", tooltip="From Load DynamiCrafter."),
                 io.Conditioning.Input(
-                    "positive", display_name="positive", tooltip="Text, image and detail of what shall be."
+                    "positive", display_name="positive", tooltip="Text, image and detail of what should happen."
                 ),
-                io.Conditioning.Input("negative", display_name="negative", tooltip="Text of what shall not be."),
+                io.Conditioning.Input("negative", display_name="negative", tooltip="Text of what should not happen."),
                 io.Float.Input("cfg_text", display_name="text guidance", **CFG_TEXT),
                 io.Float.Input("cfg_image", display_name="image guidance", **CFG_IMAGE),
                 io.Float.Input("guidance_rescale", display_name="guidance rescale", **RESCALE),

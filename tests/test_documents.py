@@ -53,6 +53,23 @@ def code_of(path: Path) -> str:
     return "\n".join(re.findall(r"^```.*?^```$|`[^`\n]+`|^ {4}make [^\n]+$", text, re.M | re.S))
 
 
+def test_every_step_on_the_path_of_an_image_exists() -> None:
+    text = (repository.ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| [^|]+\|([^|]+)\|([^|]+)\|$", text.split("## The path of an image")[1].split("\n## ")[0], re.M
+    )
+    steps = []
+    for cells in rows[2:]:
+        for folder, cell in zip(("nodes/host", "dynamicrafter_core"), cells, strict=True):
+            for file, rest in re.findall(r"`([\w/]+\.py)`:?([^`]*(?:`\w+`[^`]*)*)", cell):
+                path = repository.ROOT / (file if file.startswith("nodes/") else f"{folder}/{file}")
+                source = path.read_text(encoding="utf-8")
+                steps += [(file, name, source) for name in re.findall(r"`(\w+)`", rest)]
+    assert len(steps) > 20
+    missing = [(file, name) for file, name, source in steps if not re.search(rf"(?:def|class) {name}\b", source)]
+    assert missing == []
+
+
 def test_every_dependency_has_its_reason() -> None:
     table = (repository.ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
     explained = set(re.findall(r"^\| `([\w-]+)` \|", table.split("## Without ComfyUI")[1].split("\n## ")[0], re.M))

@@ -63,7 +63,7 @@ def test_command_does_what_it_says(command: str, files: Callable[[str], Callable
     new = files(command)
     words = shlex.split(command)[1:]
     done = main([*words, *QUICK.get(words[0], [])])
-    assert done == (3 if words[0] == "train" else 0)  # 3: stopped in time, to be gone on with
+    assert done == (3 if words[0] == "train" else 0)  # 3: stopped in time, to be resumed
     named = {words[place + 1] for place, word in enumerate(words) if word == "-o"}
     assert new() == (named or WITHOUT_O[words[0]])
 

@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--checkpoint", type=Path, help="a released checkpoint")
     parser.add_argument("--image", type=Path, help="the image to animate (default: ComfyUI's own example)")
-    parser.add_argument("--prompt", help="what shall happen")
+    parser.add_argument("--prompt", help="what should happen")
     chosen = parser.parse_args(arguments)
     for file in (chosen.checkpoint, chosen.image):
         if file and not file.is_file():

@@ -85,7 +85,7 @@ class ProceduralClips:
         """`window_of`: pixels; show only the middle of scenes this large, at their speed. 0: all of the scene.
 
         `strengths`: weights of the image's tokens, one of them for each clip, which moves the less for it, as if its fs were
-        so much larger (but never faster than at the smallest fs). `first`: number of the first clip, for a stage that shall see
+        so much larger (but never faster than at the smallest fs). `first`: number of the first clip, for a stage that should see
         others than the stages before.
         """
         self.height, self.width, self.frames = height, width, frames

@@ -25,7 +25,7 @@ def add_arguments(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0: done; 3: stopped before the end, to be gone on with."""
+    """0: done; 3: stopped before the end, to be resumed."""
     from ..devices import reused_memory
     from .trainer import Trainer
 
