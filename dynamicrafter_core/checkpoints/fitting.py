@@ -30,7 +30,15 @@ _UNTOLD: Mapping[PartName, tuple[str, ...]] = {
     "autoencoder": ("norm_groups",),
     "projector": ("head_channels", "queries"),
 }
-_STRUCTURE = ("temporal_conv", "init_attention", "image_attention", "image_scale_learnable", "fs_condition")
+_STRUCTURE = (
+    "temporal_conv",
+    "init_attention",
+    "image_attention",
+    "image_scale_learnable",
+    "fs_condition",
+    "guidance_dim",
+    "motion_dim",
+)
 
 
 @dataclass(frozen=True)

@@ -93,12 +93,11 @@ def sample_ddim(
 
     x_T's dtype is what `predict` sees and what comes back; in between all is float32 (or float64).
     """
-    _check_latent(x_T)
+    check_latent(x_T)
     strength = check_number("strength", strength, 0, 1)
     if original is None and (strength < 1 or mask is not None):
         raise InputError("original is missing; a strength below 1 and a mask need the latents they start from or keep.")
-    if generator is not None and generator.device.type != "cpu":
-        raise InputError(f"generator is on {generator.device}; give a CPU one: its seed means the same on all devices.")
+    check_generator(generator)
     original = None if original is None else _fit("original", original, x_T)
     mask = None if mask is None else _fit("mask", mask, x_T)
     if mask is not None and not ((mask >= 0) & (mask <= 1)).all():
@@ -140,7 +139,7 @@ def analytic_noise(
     `noise` [B, ...] is standard normal; `expectation` (`Expectation_X0`) and `trace_covariance` (`Tr_Cov_d`, the
     variance per element) were measured over the training latents (Analytic-Init, Zhao et al. 2024).
     """
-    _check_latent(noise)
+    check_latent(noise)
     start = check_integer("start", start, 1, TIMESTEPS)
     variance = check_number("trace_covariance", trace_covariance, 0)
     mean = _fit("expectation", expectation, noise)
@@ -148,7 +147,12 @@ def analytic_noise(
     return (ac**0.5 * mean + (1 - ac + ac * variance) ** 0.5 * widen(noise)).to(noise.dtype)
 
 
-def _check_latent(x: Tensor) -> None:
+def check_generator(generator: torch.Generator | None) -> None:
+    if generator is not None and generator.device.type != "cpu":
+        raise InputError(f"generator is on {generator.device}; give a CPU one: its seed means the same on all devices.")
+
+
+def check_latent(x: Tensor) -> None:
     if not x.is_floating_point() or x.ndim < 2 or not x.numel():
         raise InputError(
             f"the noise is a {x.dtype} tensor of shape {list(x.shape)}; give floating-point latents [B, C, T, h, w] "

@@ -1,5 +1,6 @@
 """What the UNet's building blocks have in common: the signals they get, and how they are chained."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -117,3 +118,14 @@ def sinusoid(values: Tensor, width: int) -> Tensor:
     frequencies = torch.exp(-torch.arange(half, device=values.device, dtype=torch.float32) / half * 9.210340371976184)
     angles = values.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def scale_sinusoid(values: Tensor, width: int) -> Tensor:
+    """b -> b width: a guidance or motion scale (T2V-Turbo): sines first, and the last frequency is 1/10000; always float32.
+
+    Angles reach thousands, where float32 leaves few digits: the order of these operations is part of what was trained.
+    """
+    half = width // 2
+    steps = torch.arange(half, device=values.device, dtype=torch.float32)
+    angles = (1000 * values.float())[:, None] * torch.exp(steps * -(math.log(10000) / (half - 1)))
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .attention import Attend, attend
-from .blocks import Downsample, Signals, Stage, Upsample, sinusoid
+from .blocks import Downsample, Signals, Stage, Upsample, scale_sinusoid, sinusoid
 from .hooks import NO_HOOKS, Hooks, control_hooks
 from .layout import repeat_rows, to_frames, to_volume
 from .resblock import ResBlock
@@ -92,6 +92,11 @@ class VideoUNet(nn.Module):
         self.time_embed = embed()
         if config.fs_condition:
             self.fps_embedding = embed()
+        if config.guidance_dim:
+            self.time_cond_proj = operations.Linear(config.guidance_dim, width, bias=False, **make)
+        if config.motion_dim:
+            self.motion_cond_proj = operations.Linear(config.motion_dim, width, bias=False, **make)
+            self.combine_proj = operations.Linear(2 * width, width, bias=False, **make)
 
         self.input_blocks = nn.ModuleList([Stage([operations.Conv2d(config.in_channels, width, 3, padding=1, **make)])])
         if config.init_attention:
@@ -144,10 +149,24 @@ class VideoUNet(nn.Module):
                         getattr(block, which).place = place
                         yield place
 
-    def embed(self, timesteps: Tensor, fs: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """Timestep and fs as one vector a clip: b -> b e. fs enters as the bare integer the user gave."""
+    def embed(
+        self,
+        timesteps: Tensor,
+        fs: Tensor | None,
+        dtype: torch.dtype,
+        guidance: Tensor | None = None,
+        motion_scale: Tensor | None = None,
+    ) -> Tensor:
+        """Timestep, fs and scales as one vector a clip: b -> b e. fs enters as the bare integer the user gave."""
         width = self.config.model_channels
-        embedding = self.time_embed(sinusoid(timesteps, width).to(dtype))
+        time = sinusoid(timesteps, width).to(dtype)
+        if guidance is not None:
+            scales = self.time_cond_proj(scale_sinusoid(guidance, self.config.guidance_dim).to(dtype))
+            if motion_scale is not None:
+                motion = self.motion_cond_proj(scale_sinusoid(motion_scale, self.config.motion_dim).to(dtype))
+                scales = self.combine_proj(torch.cat([scales, motion], dim=1))
+            time = time + scales
+        embedding = self.time_embed(time)
         if self.config.fs_condition:
             fs = torch.full_like(timesteps, self.config.default_fs) if fs is None else fs
             embedding = embedding + self.fps_embedding(sinusoid(fs, width).to(dtype))
@@ -162,6 +181,8 @@ class VideoUNet(nn.Module):
         fs: Tensor | None = None,
         *,
         image_strength: float | Tensor = 1.0,
+        guidance: Tensor | None = None,
+        motion_scale: Tensor | None = None,
         control: Control | None = None,
         hooks: Hooks = NO_HOOKS,
         options: Mapping[str, Any] | None = None,
@@ -170,15 +191,19 @@ class VideoUNet(nn.Module):
 
         With K > 1, text and image hold K guidance branches of the same clips, branch after branch; what comes before the
         first look at the text is then computed once. `image_strength` multiplies lambda, the weight of the image tokens: one
-        number, or [K*B].
+        number, or [K*B]. `guidance` and `motion_scale` [B] are the scales that a distilled network (T2V-Turbo) is told.
         `control` holds residuals from a control network: one for each skip, and one for the middle. `hooks` are called
         while the network runs; with hooks that would see what the branches share, nothing is shared.
         """
         self._check(x, text, image)
+        _check_scale("guidance", guidance, self.config.guidance_dim, x.shape[0])
+        _check_scale("motion_scale", motion_scale, self.config.motion_dim, x.shape[0])
         hooks.check(self.places)
         if hooks.before_branches_part:
             x, timesteps = repeat_rows(x, text.shape[0]), repeat_rows(timesteps, text.shape[0])
-            fs = None if fs is None else repeat_rows(fs, text.shape[0])
+            fs, guidance, motion_scale = (
+                None if value is None else repeat_rows(value, text.shape[0]) for value in (fs, guidance, motion_scale)
+            )
         if control is not None:
             hooks = control_hooks(*control).then(hooks)
         frames = x.shape[2]
@@ -186,7 +211,7 @@ class VideoUNet(nn.Module):
             image_strength = image_strength.to(x).repeat_interleave(frames)[:, None, None]  # (k b t) 1 1
         signals = Signals(
             frames=frames,
-            embedding=self.embed(timesteps, fs, x.dtype),
+            embedding=self.embed(timesteps, fs, x.dtype, guidance, motion_scale),
             text=text.to(x.dtype),
             image=None if image is None else image.to(x.dtype),
             image_strength=image_strength,
@@ -237,3 +262,15 @@ class VideoUNet(nn.Module):
                 f"Image tokens of shape {list(image.shape)} do not fit: {text.shape[0]} rows and {x.shape[2]} frames "
                 "(or one set for all frames) are needed."
             )
+
+
+def _check_scale(name: str, value: Tensor | None, dim: int, clips: int) -> None:
+    if value is None and dim:
+        raise InputError(f"This UNet was distilled to be told its {name}, which is missing; give {clips} numbers.")
+    if value is not None and not dim:
+        raise InputError(f"This UNet takes no {name}, which only distilled ones (T2V-Turbo) know; leave it out.")
+    if value is not None and (value.shape != (clips,) or not value.is_floating_point()):
+        raise InputError(
+            f"{name} is a {value.dtype} tensor of shape {list(value.shape)}; give a floating-point number for each of "
+            f"the {clips} clips."
+        )

@@ -41,6 +41,8 @@ class UNetConfig:
     image_scale: float = 1.0
     fs_condition: bool = True
     default_fs: int = 16
+    guidance_dim: int = 0  # values that the guidance scale enters as (T2V-Turbo); 0: it does not enter
+    motion_dim: int = 0  # the same of the motion scale
     causal: bool = False
     norm_groups: int = 32
     dropout: float = 0.0
@@ -77,6 +79,8 @@ class UNetConfig:
             image_scale=config.get("image_cross_attention_scale", 1.0),
             fs_condition=config.get("fs_condition", config.get("fps_cond", False)),
             default_fs=config.get("default_fs", 16),
+            guidance_dim=config.get("time_cond_proj_dim") or 0,
+            motion_dim=config.get("motion_cond_proj_dim") or 0,
             causal=config.get("use_causal_attention", False),
             dropout=config.get("dropout", 0.0),
         )
@@ -124,6 +128,8 @@ def _infer(shapes: Shapes) -> dict[str, Any]:
         "image_attention": second + "_ip.weight" in shapes,
         "image_scale_learnable": second.removesuffix("to_k") + "alpha" in shapes,
         "fs_condition": "fps_embedding.0.weight" in shapes,
+        "guidance_dim": shapes.get("time_cond_proj.weight", (0, 0))[1],
+        "motion_dim": shapes.get("motion_cond_proj.weight", (0, 0))[1],
     }
     if inferred["init_attention"]:  # eight heads, whatever their width
         inferred["head_channels"] = shapes["init_attn.0.proj_in.weight"][0] // 8
