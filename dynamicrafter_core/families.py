@@ -66,6 +66,16 @@ class Family:
     noise_published: str | None = None  # where that mean and variance are
     fine_tune_of: str | None = None  # the variant whose architecture it has
 
+    # Consistency distillation with motion guidance (T2V-Turbo-v2, Li et al. 2024): the default of the scale that the UNet
+    # is told, and the first share of the timesteps in which it counts.
+    motion_scale: float | None = None
+    motion_share: float = 0.5
+
+    @property
+    def consistency(self) -> bool:
+        """Distilled: the UNet is told cfg, and makes a video in few steps of one pass each."""
+        return self.unet.guidance_dim > 0
+
     @property
     def concat(self) -> bool:
         """Visual detail guidance: the image's latent enters the UNet beside the noise."""
@@ -247,6 +257,30 @@ _VIDEOCRAFTER1_I2V_512 = replace(
     noise_published="GraceZhao/VideoCrafter-Analytic-Init",
 )
 
+# Released as a UNet alone; the autoencoder and the text tower are VideoCrafter2's.
+_T2V_TURBO_VC2 = replace(
+    _VIDEOCRAFTER2_T2V_512,
+    name="t2v_turbo_vc2",
+    title="T2V-Turbo (VideoCrafter2)",
+    published="jiachenli-ucsb/T2V-Turbo-v2-no-MG: unet_no_mg.pt",
+    base_scale=None,
+    scale_length=0,
+    fs_default=8,
+    steps=4,
+    cfg=7.5,
+    save_fps=8,
+    unet=replace(_VIDEOCRAFTER2_T2V_512.unet, guidance_dim=256),
+)
+
+_T2V_TURBO_V2_MG = replace(
+    _T2V_TURBO_VC2,
+    name="t2v_turbo_v2_mg",
+    title="T2V-Turbo-v2 with motion guidance",
+    published="jiachenli-ucsb/T2V-Turbo-v2: unet_mg.pt",
+    unet=replace(_T2V_TURBO_VC2.unet, motion_dim=256),
+    motion_scale=0.05,
+)
+
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         family.name: family
@@ -260,6 +294,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             _VIDEOCRAFTER1_T2V_1024,
             _VIDEOCRAFTER1_I2V_512,
             _VIDEOCRAFTER2_T2V_512,
+            _T2V_TURBO_VC2,
+            _T2V_TURBO_V2_MG,
         )
     }
 )

@@ -8,7 +8,8 @@ from ..dynamicrafter_core.families import FAMILIES, FINE_TUNES, Family
 from .host import files, loading
 from .host.feedback import refuse, show
 
-VARIANTS = ["auto", *FAMILIES, *FINE_TUNES]
+# Distilled models run in the library alone.
+VARIANTS = ["auto", *(name for name, family in FAMILIES.items() if not family.consistency), *FINE_TUNES]
 
 VARIANT = {
     "options": VARIANTS,

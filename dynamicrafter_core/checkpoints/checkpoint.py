@@ -2,7 +2,8 @@
 
     load_checkpoint("model.ckpt").load("unet", dtype=torch.float16, device="cuda")
 
-Every part may come from the one released file or from a file of its own; a part in an extra file replaces the first file's.
+Every part may come from the one released file or from a file of its own. Where several files hold a part, a file of that part
+alone goes before a file of many, and a later file before an earlier one.
 """
 
 import os
@@ -118,15 +119,14 @@ def load_checkpoint(
     for opened, naming in zip(files, namings, strict=True):
         _check_known(opened, naming)
     where = " with ".join(str(opened.path) for opened in files)
+    by_weight = sorted(zip(files, namings, strict=True), key=lambda file: len(file[1].parts) == 1)
     sources = {
         part: Source(opened, naming.parts[part], naming.scales.get(part, {}))
-        for opened, naming in zip(files, namings, strict=True)
+        for opened, naming in by_weight
         for part in naming.parts
     }
     sources = {part: sources[part] for part in PARTS if part in sources}
-    buffers = next(
-        (Source(o, n.buffers) for o, n in zip(files, namings, strict=True) if n.buffers), Source(files[0], {})
-    )
+    buffers = _schedule(files, namings, sources)
     metadata = sources["unet"].opened.metadata if "unet" in sources else files[0].metadata
 
     scale_arr = buffers.tensor("scale_arr") if "scale_arr" in buffers.names else None
@@ -136,6 +136,16 @@ def load_checkpoint(
     known = {part: _stated(part, CONFIGS[part], source.opened.metadata, where) for part, source in sources.items()}
     configs = check_fit(where, {part: source.shapes for part, source in sources.items()}, family, known)
     return Checkpoint(_adjust(family, figures, scale_arr), detection, sources, configs, buffers)
+
+
+def _schedule(files: list[Opened], namings: list[Naming], sources: Mapping[PartName, Source]) -> Source:
+    """The stored schedule: the UNet's file's own, for that of a file given for another part is another model's perhaps."""
+    candidates = [
+        Source(opened, naming.buffers)
+        for opened, naming in zip(files, namings, strict=True)
+        if "unet" not in sources or opened is sources["unet"].opened
+    ]
+    return next((source for source in candidates if source.names), candidates[0])
 
 
 def _check_known(opened: Opened, naming: Naming) -> None:

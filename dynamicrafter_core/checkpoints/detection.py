@@ -33,6 +33,8 @@ class Detection:
         return len(self.candidates) > 1
 
 
+_RARE = ("learnable", "guidance", "motion")  # mentioned only where it is so
+
 # What a UNet is made of, as far as released variants differ in it: words where it is so, and where it is not.
 _TRAITS: Mapping[str, tuple[str, str]] = {
     "concat": ("reads the image's latent beside the noise", "reads the noise alone"),
@@ -41,6 +43,8 @@ _TRAITS: Mapping[str, tuple[str, str]] = {
     "image_attention": ("attends to image tokens", "attends to no image tokens"),
     "learnable": ("weighs them by a learned factor", "has no learned factor for them"),
     "fs": ("is conditioned on fs", "is not conditioned on fs"),
+    "guidance": ("is told the guidance scale", "is not told the guidance scale"),
+    "motion": ("is told a motion scale", "is not told a motion scale"),
 }
 
 
@@ -135,6 +139,8 @@ def _traits(unet: Shapes) -> dict[str, bool]:
         "image_attention": any(name.endswith(".attn2.to_k_ip.weight") for name in unet),
         "learnable": any(name.endswith(".attn2.alpha") for name in unet),
         "fs": any(name.startswith("fps_embedding.") for name in unet),
+        "guidance": any(name.startswith("time_cond_proj.") for name in unet),
+        "motion": any(name.startswith("motion_cond_proj.") for name in unet),
     }
 
 
@@ -146,11 +152,13 @@ def _traits_of(config: UNetConfig) -> dict[str, bool]:
         "image_attention": config.image_attention,
         "learnable": config.image_scale_learnable,
         "fs": config.fs_condition,
+        "guidance": config.guidance_dim > 0,
+        "motion": config.motion_dim > 0,
     }
 
 
 def _in_words(traits: Mapping[str, bool]) -> str:
-    words = [_TRAITS[trait][not value] for trait, value in traits.items() if trait != "learnable" or value]
+    words = [_TRAITS[trait][not value] for trait, value in traits.items() if trait not in _RARE or value]
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 

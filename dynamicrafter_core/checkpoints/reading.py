@@ -230,6 +230,11 @@ def _printable(text: str) -> str:
 
 def _unwrap(path: Path, loaded: Any) -> tuple[str, Mapping[str, Tensor], dict[str, str]]:
     """The state dict inside what a trainer saved, what kind of file that is, and the plain values beside it."""
+    if isinstance(loaded, list) and loaded and all(isinstance(value, Tensor) for value in loaded):
+        raise InputError(
+            f"{path} is a list of {len(loaded)} tensors without names, as T2V-Turbo's LoRA (unet_lora.pt) is, and nothing "
+            "tells where they belong; give a whole UNet, such as T2V-Turbo-v2's unet_mg.pt."
+        )
     if not isinstance(loaded, Mapping):
         raise InputError(f"{path} holds a {type(loaded).__name__}, not a dictionary of tensors; {_ACCEPTED}.")
     kind, state = "bare state dict", loaded

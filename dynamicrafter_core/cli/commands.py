@@ -110,6 +110,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "eta",
         "spacing",
         "fs",
+        "motion_scale",
         "frames",
         "fit",
         "fps",

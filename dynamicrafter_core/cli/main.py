@@ -196,7 +196,9 @@ def _add_look(parser: argparse.ArgumentParser, with_image: bool) -> None:
         "--seed", type=_whole, default=123, metavar="N", help="the same seed, the same clip (default: 123)"
     )
     group.add_argument("--negative", default="", metavar="PROMPT", help="what not to show")
-    group.add_argument("--steps", type=_whole, metavar="N", help="of denoising, 1 to 1000; 25 to 50 are usual")
+    group.add_argument(
+        "--steps", type=_whole, metavar="N", help="of denoising; 25 to 50 are usual, 4 to 8 with T2V-Turbo"
+    )
     group.add_argument("--cfg", type=_number, metavar="S", help="how strongly the prompt guides")
     if with_image:
         group.add_argument(
@@ -211,6 +213,8 @@ def _add_look(parser: argparse.ArgumentParser, with_image: bool) -> None:
     group.add_argument(
         "--fs", type=_whole, metavar="N", help="motion: smaller moves more; with the 256 model, larger does"
     )
+    if not with_image:
+        group.add_argument("--motion-scale", type=_number, metavar="S", help="how much T2V-Turbo-v2 moves")
     group.add_argument("--eta", type=_number, metavar="E", help="0: no new noise between steps, 1: most")
     group.add_argument("--rescale", type=_number, metavar="R", help="0 to 1: against overexposure by a strong --cfg")
     group.add_argument("--spacing", metavar="HOW", help="of the timesteps: uniform, uniform_trailing")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from ..diffusion.consistency import PredictScaled
 from ..diffusion.guidance import RunBranches
 from ..families import Mode
 from ..models.autoencoder import LATENT_SCALE
@@ -90,3 +91,14 @@ def run_branches(unet: nn.Module, conditions: Conditions) -> RunBranches:
         return out.split(1)
 
     return run
+
+
+def run_told(unet: nn.Module, conditions: Conditions) -> PredictScaled:
+    """One pass for the prompt, of a network that is told its guidance instead of being guided by further passes."""
+
+    def predict(x: Tensor, t: Tensor, guidance: Tensor, motion_scale: Tensor | None) -> Tensor:
+        fs = None if conditions.fs is None else torch.full_like(t, conditions.fs)
+        latent, text = x.to(conditions.text.dtype), conditions.text[:1]
+        return unet(latent, t, text, fs=fs, guidance=guidance, motion_scale=motion_scale)
+
+    return predict

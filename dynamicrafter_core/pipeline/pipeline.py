@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ..checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ..checkpoints.initial_noise import read_initial_noise
 from ..devices import pick_device, pick_dtype, reused_memory
+from ..diffusion.consistency import sample_consistency
 from ..diffusion.guidance import guided
 from ..diffusion.sampling import analytic_noise, sample_ddim
 from ..diffusion.schedule import TIMESTEPS
@@ -32,7 +33,7 @@ from ..errors import InputError
 from ..families import Family, Mode
 from ..media.images import fit_image, read_image
 from .clip import Clip
-from .conditions import Conditions, concat_latents, run_branches, spread_tokens
+from .conditions import Conditions, concat_latents, run_branches, run_told, spread_tokens
 from .decoding import decode_clip
 from .encoding import encode_given, encode_image, encode_original, encode_texts
 from .progress import Stages
@@ -104,6 +105,8 @@ class Pipeline:
         stored = self.checkpoint.sources["unet"].dtype("input_blocks.0.0.weight")
         self.dtype = pick_dtype(dtype, self.device, stored)
         self.parts = Residency(self.checkpoint, self.device, self.dtype, keep_loaded)
+        if initial_noise is not None and self.family.consistency:
+            raise InputError(f"{self.family.name} is distilled and starts from plain noise; leave initial_noise out.")
         self.initial_noise = None if initial_noise is None else read_initial_noise(initial_noise)
 
     def animate(self, image: "ImageSource", prompt: str = "", **options: "Unpack[Options]") -> Clip:
@@ -221,8 +224,23 @@ class Pipeline:
                 stacklevel=2,
             )
 
+        def on_step(k: int, total: int, *_: Tensor) -> None:
+            report(k + 1, total)
+
         def sample(unet: nn.Module) -> Tensor:
             with reused_memory(self.device):
+                if self.family.consistency:
+                    return sample_consistency(
+                        run_told(unet, conditions),
+                        x.to(self.device),
+                        schedule,
+                        settings.steps,
+                        settings.text_scale,
+                        settings.motion_scale,
+                        self.family.motion_share,
+                        on_step=on_step,
+                        generator=generator,
+                    )
                 return sample_ddim(
                     guided(run_branches(unet, conditions), settings.guidance),
                     x.to(self.device),
@@ -235,7 +253,7 @@ class Pipeline:
                     original=original,
                     mask=mask,
                     generator=generator,
-                    on_step=lambda k, total, *_: report(k + 1, total),
+                    on_step=on_step,
                 )
 
         latents = self.parts.use("unet", sample)

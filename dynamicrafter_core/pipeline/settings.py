@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..checks import check_integer, check_number
+from ..diffusion.consistency import DISTILLED
 from ..diffusion.guidance import Guidance
 from ..diffusion.schedule import SPACINGS, TIMESTEPS, Spacing
 from ..errors import InputError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MOST_FRAMES = 256
 DEFAULT_SEED = 123
+# What a distilled model has no use for: it is told its guidance, and goes from noise to data on timesteps of its own.
+_NOT_DISTILLED = ("negative", "eta", "spacing", "guidance_rescale", "start_step", "strength", "original", "mask")
 
 
 class Options(TypedDict, total=False):
@@ -39,6 +42,7 @@ class Options(TypedDict, total=False):
     spacing: Spacing  # of the timesteps
     guidance_rescale: float  # 0 to 1: against the overexposure of strong guidance
     fs: int  # motion: a frame stride or frames per second, as the family means it
+    motion_scale: float  # motion guidance, in a model that is told it (T2V-Turbo-v2)
     frames: int  # the models were trained at 16
     width: int
     height: int
@@ -67,6 +71,7 @@ class Settings:
     spacing: Spacing
     guidance_rescale: float
     fs: int | None
+    motion_scale: float | None
     frames: int
     width: int
     height: int
@@ -95,6 +100,8 @@ def settle(
     for name, text in (("prompt", prompt), ("negative", given.get("negative", ""))):
         if not isinstance(text, str):
             raise InputError(f"{name} is a {type(text).__name__}; give a text, perhaps an empty one.")
+    if family.consistency:
+        _check_distilled(family, given)
     if "original" not in given and mode != "animate" and ("mask" in given or given.get("strength", 1) != 1):
         raise InputError(f"original is missing; to {mode} with a mask or a strength below 1, give frames to work on.")
     width, height = _size(family, given, image_size, multiple)
@@ -103,7 +110,9 @@ def settle(
         prompt=prompt,
         negative=given.get("negative", ""),
         seed=check_integer("seed", given.get("seed", DEFAULT_SEED), 0, 2**64 - 1),
-        steps=check_integer("steps", given.get("steps", family.steps), 1, TIMESTEPS),
+        steps=check_integer(
+            "steps", given.get("steps", family.steps), 1, DISTILLED if family.consistency else TIMESTEPS
+        ),
         text_scale=check_number("cfg (text scale)", given.get("text_scale", family.cfg), 0, 100),
         image_scale=_image_scale(mode, given),
         context_strength=_context_strength(family, given),
@@ -111,6 +120,7 @@ def settle(
         spacing=_choice("spacing", given.get("spacing", family.spacing), SPACINGS),
         guidance_rescale=check_number("guidance rescale", given.get("guidance_rescale", family.guidance_rescale), 0, 1),
         fs=_fs(family, given),
+        motion_scale=_motion_scale(family, given),
         frames=_frames(family, mode, given),
         width=width,
         height=height,
@@ -176,6 +186,23 @@ def _fs(family: Family, given: Mapping[str, Any]) -> int | None:
             f"{'larger' if family.fs_larger_moves_more else 'smaller'} values move more."
         )
     return fs
+
+
+def _motion_scale(family: Family, given: Mapping[str, Any]) -> float | None:
+    if family.motion_scale is None:
+        if "motion_scale" in given:
+            raise InputError(f"motion scale is {given['motion_scale']!r}, but {family.name} has none; leave it out.")
+        return None
+    return check_number("motion scale", given.get("motion_scale", family.motion_scale), 0, 100)
+
+
+def _check_distilled(family: Family, given: Mapping[str, Any]) -> None:
+    for name in _NOT_DISTILLED:
+        if name in given and not (name == "negative" and given[name] == ""):
+            raise InputError(
+                f"{name.replace('_', ' ')} is given, but {family.name} is distilled: in each of its few steps it sees the "
+                "prompt alone, and it starts from noise; leave it out."
+            )
 
 
 def _frames(family: Family, mode: Mode, given: Mapping[str, Any]) -> int:

@@ -20,7 +20,20 @@ def golden(name: str) -> dict[str, Any]:
     return json.loads((DATA / "golden" / f"{name}.json").read_text())
 
 
+_TURBO = {  # released as a UNet alone, beside VideoCrafter2's other parts; what it has more than that UNet
+    "t2v_turbo_vc2": {"time_cond_proj.weight": (320, 256)},
+    "t2v_turbo_v2_mg": {
+        "time_cond_proj.weight": (320, 256),
+        "motion_cond_proj.weight": (320, 256),
+        "combine_proj.weight": (320, 640),
+    },
+}
+
+
 def manifest(name: str) -> dict[str, tuple[int, ...]]:
+    if name in _TURBO:
+        rest = {key: shape for key, shape in manifest("videocrafter2_t2v_512").items() if key != "scale_arr"}
+        return rest | {f"model.diffusion_model.{key}": shape for key, shape in _TURBO[name].items()}
     shapes = json.loads((DATA / "manifests" / f"{name}.json").read_text())
     return {key: tuple(shape) for key, shape in shapes.items()}
 

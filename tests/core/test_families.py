@@ -9,12 +9,13 @@ from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.families import FAMILIES, FINE_TUNES, find_family
 
 MANIFESTS = sorted(path.stem for path in (DATA / "manifests").glob("*.json"))
-VARIANTS = [name for name in MANIFESTS if "." not in name and name != "tooncrafter_sketch_encoder"]
+TURBO = ["t2v_turbo_v2_mg", "t2v_turbo_vc2"]  # distilled; their manifest is made of VideoCrafter2's
+VARIANTS = TURBO + [name for name in MANIFESTS if "." not in name and name != "tooncrafter_sketch_encoder"]
 
 
 def test_there_is_one_family_for_each_manifest():
-    assert sorted(FAMILIES) == VARIANTS
-    assert len(VARIANTS) == 9
+    assert sorted(FAMILIES) == sorted(VARIANTS)
+    assert len(VARIANTS) == 11
     assert all(family.name == name for name, family in {**FAMILIES, **FINE_TUNES}.items())
 
 
@@ -49,6 +50,8 @@ USE = {
     "videocrafter1_t2v_1024": (1024, 576, 28, (4, 32), False, 12.0, 10, ("generate",), None, False),
     "videocrafter1_i2v_512": (512, 320, 8, (4, 32), False, 12.0, 10, ("animate",), "shared", False),
     "videocrafter2_t2v_512": (512, 320, 28, (4, 32), False, 12.0, 10, ("generate",), None, False),
+    "t2v_turbo_vc2": (512, 320, 8, (4, 32), False, 7.5, 8, ("generate",), None, False),
+    "t2v_turbo_v2_mg": (512, 320, 8, (4, 32), False, 7.5, 8, ("generate",), None, False),
 }
 
 
@@ -67,7 +70,9 @@ def test_figures_of_use_are_the_released_scripts(name):
         family.image_tokens,
         family.concat,
     )
-    assert (family.frames, family.steps, family.eta, family.start_step) == (16, 50, 1.0, 1000)
+    steps, motion = (4, 0.05 if "mg" in name else None) if name in TURBO else (50, None)
+    assert (family.frames, family.steps, family.eta, family.start_step) == (16, steps, 1.0, 1000)
+    assert (family.consistency, family.motion_scale, family.motion_share) == (name in TURBO, motion, 0.5)
 
 
 # name: prediction, zero-SNR, base scale, stored scale_arr, spacing, guidance rescale
@@ -81,6 +86,8 @@ DIFFUSION = {
     "videocrafter1_t2v_1024": ("eps", False, 0.3, 1000, "uniform", 0.0),
     "videocrafter1_i2v_512": ("eps", False, 0.7, 1400, "uniform", 0.0),
     "videocrafter2_t2v_512": ("eps", False, 0.7, 1400, "uniform", 0.0),
+    "t2v_turbo_vc2": ("eps", False, None, 0, "uniform", 0.0),
+    "t2v_turbo_v2_mg": ("eps", False, None, 0, "uniform", 0.0),
 }
 
 
