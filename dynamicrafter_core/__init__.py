@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .checkpoints.checkpoint import load_checkpoint
     from .checkpoints.conversion import convert
     from .checkpoints.detection import detect
+    from .diffusion.consistency import consistency_timesteps, sample_consistency
     from .diffusion.guidance import guide
     from .diffusion.sampling import sample_ddim
     from .diffusion.schedule import NoiseSchedule, ddim_timesteps
@@ -44,12 +45,14 @@ __all__ = [
     "ProjectorConfig",
     "UNetConfig",
     "VideoUNet",
+    "consistency_timesteps",
     "convert",
     "ddim_timesteps",
     "detect",
     "guide",
     "load_checkpoint",
     "preprocess_for_clip",
+    "sample_consistency",
     "sample_ddim",
 ]
 
@@ -67,12 +70,14 @@ _HOMES = {
     "ProjectorConfig": "models.projector",
     "UNetConfig": "models.unet_config",
     "VideoUNet": "models.unet",
+    "consistency_timesteps": "diffusion.consistency",
     "convert": "checkpoints.conversion",
     "ddim_timesteps": "diffusion.schedule",
     "detect": "checkpoints.detection",
     "guide": "diffusion.guidance",
     "load_checkpoint": "checkpoints.checkpoint",
     "preprocess_for_clip": "models.preprocess",
+    "sample_consistency": "diffusion.consistency",
     "sample_ddim": "diffusion.sampling",
 }
 

@@ -24,6 +24,8 @@ PROMISED = [
     "NoiseSchedule",
     "ddim_timesteps",
     "sample_ddim",
+    "consistency_timesteps",
+    "sample_consistency",
     "guide",
     "preprocess_for_clip",
     "load_checkpoint",
