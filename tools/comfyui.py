@@ -44,11 +44,12 @@ def link(target: Path, folder: Path) -> None:
         folder.symlink_to(target, target_is_directory=True)
 
 
-def prepare(host: Path, base: Path) -> None:
+def prepare(host: Path, base: Path, with_pack: bool = True) -> None:
     """The folders of a fresh ComfyUI, with this pack among the custom nodes and the host's own example picture as input."""
     for name in FOLDERS:
         (base / name).mkdir(parents=True, exist_ok=True)
-    link(hosts.ROOT, base / "custom_nodes" / PACK)
+    if with_pack:
+        link(hosts.ROOT, base / "custom_nodes" / PACK)
     for picture in (host / "input").glob("*.png"):
         if not (base / "input" / picture.name).exists():
             shutil.copy(picture, base / "input")
@@ -83,15 +84,16 @@ def free_port() -> int:
 class ComfyUI:
     """A server of its own process, as a context manager: `with ComfyUI(host, base) as comfyui: comfyui.run(prompt)`."""
 
-    def __init__(self, host: Path, base: Path, *arguments: str, patience: float = 180) -> None:
+    def __init__(self, host: Path, base: Path, *arguments: str, patience: float = 180, with_pack: bool = True) -> None:
         self.host, self.base, self.arguments, self.patience = host, base, arguments, patience
+        self.with_pack = with_pack  # False: what lies in the base's custom_nodes is somebody else's business
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = base / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> ComfyUI:
-        prepare(self.host, self.base)
+        prepare(self.host, self.base, self.with_pack)
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
                 command(self.host, self.base, self.port, *self.arguments),

@@ -19,6 +19,7 @@ import hosts
 
 # torch 2.11 is the newest with a torchaudio, which ComfyUI requires, beside it.
 TORCH = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0"]
+MANAGER = "comfyui-manager==4.3"
 STAMP = "dynamicrafter-environment"
 WINDOWS = os.name == "nt"
 
@@ -33,6 +34,10 @@ def python_of(environment: Path) -> Path:
 
 def thin_environment(environment: Path, host: hosts.Host) -> Path:
     return environment / "hosts" / host.version
+
+
+def manager_environment(environment: Path) -> Path:
+    return environment / "manager"
 
 
 def run(*command: str | Path) -> None:
@@ -59,15 +64,23 @@ def install(python: Path, constraints_file: Path, *what: str | Path) -> None:
     run(python, "-m", "pip", "install", "--quiet", "--constraint", constraints_file, *what)
 
 
-def make_thin(environment: Path, host: hosts.Host, constraints_file: Path) -> None:
-    thin = thin_environment(environment, host)
+def make_thin(environment: Path, thin: Path, constraints_file: Path, *what: str | Path) -> None:
+    """An environment at `thin` that sees all of the first, and has of its own what differs from it."""
     python = python_of(environment)
     run(python, "-m", "venv", "--without-pip", thin)
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
     seen = Path(answer(python_of(thin), where)) / "everything_else.pth"
     # addsitedir rather than the bare folder, so that the first environment's own .pth files (editable installs) count too
     seen.write_text(f"import site; site.addsitedir({answer(python, where)!r})\n")
-    install(python_of(thin), constraints_file, "--requirement", host.folder / "requirements.txt")
+    install(python_of(thin), constraints_file, *what)
+
+
+def make_manager(environment: Path, constraints_file: Path, requirements: Path) -> None:
+    """ComfyUI-Manager, which installs the pack in a test. It asks for the front end in its own environment, so that is there."""
+    folder = manager_environment(environment)
+    make_thin(environment, folder, constraints_file, MANAGER)
+    front_end = [line for line in requirements.read_text().splitlines() if line.startswith("comfyui-frontend-package")]
+    install(python_of(folder), constraints_file, "--ignore-installed", "--no-deps", *front_end)
 
 
 def wanted_state(given: Path | None) -> str:
@@ -100,7 +113,9 @@ def make(environment: Path) -> None:
     host_requirements = (given or hosts.NEWEST.folder) / "requirements.txt"
     install(python, constraints_file, "--editable", f"{hosts.ROOT}[dev]", "--requirement", host_requirements)
     if not given:
-        make_thin(environment, hosts.OLDEST, constraints_file)
+        requirements = hosts.OLDEST.folder / "requirements.txt"
+        make_thin(environment, thin_environment(environment, hosts.OLDEST), constraints_file, "-r", requirements)
+    make_manager(environment, constraints_file, host_requirements)
     stamp.write_text(state)
 
 

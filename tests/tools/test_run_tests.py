@@ -31,8 +31,9 @@ def test_thin_environment_sees_all_of_the_first_but_what_it_has_itself(
         module.write_text("of = 'newest'\n")
     (site_packages(first) / "editable.pth").write_text(f"{site_packages(first) / 'editable'}\n")
 
-    environment.make_thin(tmp_path, hosts.OLDEST, tmp_path / "constraints.txt")
-    thin = environment.python_of(environment.thin_environment(tmp_path, hosts.OLDEST))
+    folder = environment.thin_environment(tmp_path, hosts.OLDEST)
+    environment.make_thin(tmp_path, folder, tmp_path / "constraints.txt")
+    thin = environment.python_of(folder)
     told = "import pinned, shared, package; print(pinned.of, shared.of, package.of)"
     assert environment.answer(thin, told) == "oldest newest newest"
     assert environment.answer(first, "import pinned; print(pinned.of)") == "newest"
