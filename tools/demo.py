@@ -31,7 +31,7 @@ def link(base: Path, checkpoint: Path) -> str:
 
 def set_inputs(prompt: dict[str, Any], kind: str, title: str = "", **values: Any) -> None:
     for node in prompt.values():
-        if node["class_type"] == kind and (not title or node.get("_meta", {}).get("title") == title):
+        if node["class_type"] == kind and (not title or node["_meta"]["title"] == title):
             node["inputs"] |= {key: value for key, value in values.items() if value is not None}
 
 

@@ -58,6 +58,7 @@ class Kind:
     """A node type as /object_info tells it."""
 
     name: str
+    title: str
     inputs: tuple[Input, ...]
     outputs: tuple[tuple[str, str], ...]  # (name, type)
     core: bool
@@ -80,7 +81,7 @@ class Kind:
         # Newer hosts give output nodes outputs that older ones do not have; nothing here uses them.
         outputs = () if info["output_node"] else tuple(zip(info["output_name"], info["output"], strict=True))
         core = not info["python_module"].startswith("custom_nodes")
-        return Kind(name, tuple(inputs), outputs, core)
+        return Kind(name, info["display_name"] or name, tuple(inputs), outputs, core)
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ class Node:
         return {
             "class_type": self.kind.name,
             "inputs": inputs,
-            **({"_meta": {"title": self.title}} if self.title else {}),
+            # As ComfyUI exports it: clients of the API find nodes by their titles.
+            "_meta": {"title": self.title or self.kind.title},
         }
 
 

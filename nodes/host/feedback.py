@@ -9,8 +9,12 @@ def show(node: Any, text: str) -> None:
     """`node` is a node class whose schema asks for its unique_id; outside a running graph nobody is there to read."""
     node_id = getattr(getattr(node, "hidden", None), "unique_id", None)
     server = getattr(PromptServer, "instance", None)
-    if node_id and server is not None:
-        server.send_progress_text(text, node_id)
+    if not node_id or server is None:
+        return
+    for client, about in list(server.sockets_metadata.items()):
+        # Pages tell the host their features; scripts do not, and many of them take all bytes that arrive for pictures.
+        if about["feature_flags"]:
+            server.send_progress_text(text, node_id, client)
 
 
 def refuse(node: Any, said: str) -> str:
