@@ -32,7 +32,7 @@ class SharedStem:
 
 @dataclass(frozen=True)
 class Signals:
-    """Everything a block is told beside the latent. Rows are (branch, batch): k guidance branches of b clips."""
+    """Every input of a block besides the latent. Rows are (branch, batch): k guidance branches of b clips."""
 
     frames: int
     embedding: Tensor  # b e: the timestep, with fs where the model knows it
@@ -123,9 +123,11 @@ def sinusoid(values: Tensor, width: int) -> Tensor:
 def scale_sinusoid(values: Tensor, width: int) -> Tensor:
     """b -> b width: a guidance or motion scale (T2V-Turbo): sines first, and the last frequency is 1/10000; always float32.
 
-    Angles reach thousands, where float32 leaves few digits: the order of these operations is part of what was trained.
+    Angles reach thousands, where float32 leaves few digits, so their rounding is part of what was trained. The frequencies are
+    rounded from float64 here: float32's exp differs in its last bit from one processor to another.
     """
     half = width // 2
-    steps = torch.arange(half, device=values.device, dtype=torch.float32)
-    angles = (1000 * values.float())[:, None] * torch.exp(steps * -(math.log(10000) / (half - 1)))
+    steps = torch.arange(half, dtype=torch.float64)
+    frequencies = torch.exp(steps * -(math.log(10000) / (half - 1))).to(values.device, torch.float32)
+    angles = (1000 * values.float())[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
