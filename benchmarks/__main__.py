@@ -28,7 +28,7 @@ def main() -> None:
         "--dtype", nargs="+", choices=DTYPES, help="default: fp32, and bf16 where the device computes in it"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each; the median is told (default: 3)")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each; the median is reported (default: 3)")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
     parser.add_argument("--load", choices=[*loading.SIZES, "none"], default="thin", help="checkpoint (default: thin)")
     parser.add_argument("--write", action="store_true", help="add the tables to benchmarks/README.md")

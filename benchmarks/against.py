@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.against", description=__doc__)
     parser.add_argument("revision", help="a commit, branch or tag of this repository")
     parser.add_argument("--size", choices=SIZES, default="tiny", help="latent size (default: tiny)")
-    parser.add_argument("--repeat", type=int, default=15, help="runs of each; the median is told (default: 15)")
+    parser.add_argument("--repeat", type=int, default=15, help="runs of each; the median is reported (default: 15)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode(), reused_memory(torch.device("cpu")):
         rows = compare(earlier_core(options.revision, Path(folder)), options.size, torch.float32, options.repeat)

@@ -75,7 +75,7 @@ def _open_to_others(part: Path) -> None:
 
 
 def _flush(part: Path) -> None:
-    """To the disk itself: some file systems tell only now that there is no room."""
+    """To the disk itself: some file systems report only now that there is no room."""
     for file in part.iterdir() if part.is_dir() else [part]:
         with file.open("rb+") as opened:
             os.fsync(opened.fileno())

@@ -74,7 +74,7 @@ def warn_of_slow_bf16(dtype: torch.dtype, device: torch.device) -> None:
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    """Whether the device calculates in bf16 and does not merely store it; assumed where nothing tells."""
+    """Whether the device calculates in bf16 and does not merely store it; assumed where it cannot be known."""
     units = arithmetic_units()
     return device.type != "cpu" or not units or any("bf16" in unit for unit in units)
 
@@ -87,7 +87,7 @@ def arithmetic_units() -> list[str]:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can be allocated; None where nothing tells."""
+    """Bytes that can be allocated; None where it cannot be known."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
@@ -129,7 +129,7 @@ def reused_memory(device: torch.device) -> Iterator[None]:
 
 
 def finish(device: torch.device) -> None:
-    """Wait for the work handed to the device, so that a clock read now tells the truth."""
+    """Wait for the work handed to the device, so that a time measured now is true."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -58,7 +58,7 @@ class Family:
     projector: ProjectorConfig | None  # None, as the vision tower: no image condition
     vision: VisionTowerConfig | None
 
-    # Conditional image leakage (Zhao et al. 2024): begin below the last timestep, where the image cannot tell all, from
+    # Conditional image leakage (Zhao et al. 2024): begin below the last timestep, where the image does not show everything, from
     # Gaussian noise with the training videos' mean and variance.
     start_step: int = 1000
     analytic_noise: bool = False
@@ -67,13 +67,13 @@ class Family:
     fine_tune_of: str | None = None  # the variant whose architecture it has
 
     # Consistency distillation with motion guidance (T2V-Turbo-v2, Li et al. 2024): the default of the scale that the UNet
-    # is told, and the first share of the timesteps in which it counts.
+    # takes, and the first share of the timesteps in which it counts.
     motion_scale: float | None = None
     motion_share: float = 0.5
 
     @property
     def consistency(self) -> bool:
-        """Distilled: the UNet is told cfg, and makes a video in few steps of one pass each."""
+        """Distilled: the UNet takes cfg as an input, and makes a video in few steps of one pass each."""
         return self.unet.guidance_dim > 0
 
     @property

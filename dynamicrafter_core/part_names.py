@@ -44,11 +44,11 @@ _UNUSED_PREFIXES = ("model_ema.", "first_stage_model.loss.", "loss.")
 _UNUSED = ("lvlb_weights", "logvar", "embedder.mean", "embedder.std", "v_pred", "ztsnr")
 _UNUSED_SUFFIXES = (".attn_mask",)
 
-# What ComfyUI's quantised files hold beside a layer's weight: its scales, and how they are meant.
+# What ComfyUI's quantised files hold beside a layer's weight: its scales, and their format.
 _QUANTISATION = (".scale_weight", ".scale_input", ".weight_scale", ".weight_scale_2", ".input_scale", ".comfy_quant")
 _QUANTISED = "scaled_fp8"
 
-_SIGNATURES: Mapping[PartName, tuple[str, ...]] = {  # keys that tell a part stored without prefix
+_SIGNATURES: Mapping[PartName, tuple[str, ...]] = {  # keys by which a part without prefix is known
     "unet": ("input_blocks.0.0.weight", "time_embed.0.weight"),
     "projector": ("latents", "proj_in.weight"),
     "autoencoder": ("encoder.conv_in.weight", "decoder.conv_in.weight"),

@@ -1,4 +1,4 @@
-"""What the model is told of the image: as context beside the text, and as detail beside the noise."""
+"""How the model sees the image: as context with the text, and as detail with the noise."""
 
 from typing import Any
 

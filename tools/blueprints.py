@@ -155,7 +155,7 @@ def socket_of(
 
 
 def face(blueprint: Blueprint, graph: Graph) -> dict[str, Any]:
-    """The one node that stands for all."""
+    """The one node that contains all others."""
     return {
         "id": 1,
         "type": identity(blueprint.name),

@@ -22,7 +22,7 @@ PLACES = (
         if os.environ.get(folder)
     ),
 )
-# Nothing of it shall reach for the network; a container's root has no sandbox.
+# It must not use the network; root in a container has no sandbox.
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",

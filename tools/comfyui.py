@@ -29,7 +29,7 @@ FOLDERS = ("custom_nodes", "input", "output", "user", "models/checkpoints", "mod
 
 
 class RunError(Exception):
-    """What the host said of a workflow that did not end well."""
+    """The host's message for a workflow that failed."""
 
 
 def link(target: Path, folder: Path) -> None:
@@ -68,7 +68,7 @@ def environ(host: Path) -> dict[str, str]:
 
 
 def device_arguments() -> list[str]:
-    """ComfyUI refuses to start without an accelerator unless it is told to do without."""
+    """ComfyUI refuses to start without an accelerator unless told to use the CPU."""
     import torch
 
     found = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
@@ -86,7 +86,7 @@ class ComfyUI:
 
     def __init__(self, host: Path, base: Path, *arguments: str, patience: float = 180, with_pack: bool = True) -> None:
         self.host, self.base, self.arguments, self.patience = host, base, arguments, patience
-        self.with_pack = with_pack  # False: what lies in the base's custom_nodes is somebody else's business
+        self.with_pack = with_pack  # False: the caller fills the base's custom_nodes
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = base / "server.log"
@@ -183,7 +183,7 @@ class ComfyUI:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run ComfyUI with this pack linked in.", allow_abbrev=False)
     parser.add_argument(
-        "--base", type=Path, default=BASE, help="models, input and output lie here (default: %(default)s)"
+        "--base", type=Path, default=BASE, help="folder for models, input and output (default: %(default)s)"
     )
     parser.add_argument("--port", type=int, default=8188)
     chosen, passed_on = parser.parse_known_args(arguments)

@@ -120,7 +120,7 @@ def make(environment: Path) -> None:
 
 
 def main() -> int:
-    if sys.version_info < (3, 10):  # noqa: UP036 - here a person starts it with whatever Python there is
+    if sys.version_info < (3, 10):  # noqa: UP036 - it is started by hand with any Python
         sys.stderr.write(f"Python {sys.version.split()[0]} is too old; run this with Python 3.10 or newer.\n")
         return 1
     try:

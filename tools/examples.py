@@ -1,4 +1,4 @@
-"""The example workflows, one function each: what stands in the graph, and what its note tells."""
+"""The example workflows, one function each: its graph and its note."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def embedded_note(checkpoint: str) -> str:
     return (
         "It runs as it is: `embedded` is the small model that comes with the pack (64x64 pixels; it pans, zooms, darkens and "
         f"brightens, and knows no other words). For real videos take {file_note(checkpoint)}: choose it in **checkpoint** "
-        "and say in the prompt what shall happen. Steps of 0 and guidance of -1 are what the chosen model was published with."
+        "and say in the prompt what should happen. Steps of 0 and guidance of -1 are what the chosen model was published with."
     )
 
 

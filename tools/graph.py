@@ -55,7 +55,7 @@ def grown(name: str, template: dict[str, Any]) -> list[Input]:
 
 @dataclass(frozen=True)
 class Kind:
-    """A node type as /object_info tells it."""
+    """A node type as /object_info describes it."""
 
     name: str
     title: str
@@ -117,7 +117,7 @@ class Node:
         return Output(self, [output for output, _ in self.kind.outputs].index(name))
 
     def widgets(self) -> list[Input]:
-        """Those to be saved: not the optional ones that nobody set, which older hosts may not know."""
+        """Those to save: not the optional ones left unset, which older hosts may not know."""
         return [one for one in self.kind.inputs if one.is_widget and (not one.optional or one.name in self.values)]
 
     def sockets(self) -> list[Input]:
@@ -127,7 +127,7 @@ class Node:
         return self.values.get(widget.name, widget.default)
 
     def widget_values(self) -> list[Any]:
-        """In the page's order, with the widgets it adds of its own: what to do with a seed, a button to upload."""
+        """In the page's order, with the widgets the page adds: what to do with a seed, a button to upload."""
         values = []
         for widget in self.widgets():
             values.append(self.value(widget))

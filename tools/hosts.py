@@ -62,7 +62,7 @@ def is_host(folder: Path) -> bool:
 
 
 def given_host(environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> Path | None:
-    """The host somebody chose: COMFYUI_PATH, else the ComfyUI in whose custom_nodes folder this repository lies."""
+    """The host that was chosen: COMFYUI_PATH, else the ComfyUI in whose custom_nodes folder this repository lies."""
     if path := environ.get("COMFYUI_PATH"):
         folder = Path(path).expanduser().resolve()
         if not is_host(folder):

@@ -1,4 +1,4 @@
-"""The English texts of the nodes, as the host tells them: what translators start from, locales/en/nodeDefs.json."""
+"""The English texts of the nodes, as the host reports them: what translators start from, locales/en/nodeDefs.json."""
 
 from __future__ import annotations
 

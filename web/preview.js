@@ -18,7 +18,7 @@ function nodesOf(id) {
     return found
 }
 
-// The page asks this of a node whenever it draws it, and forgets what it is told with each new preview.
+// The page asks this of a node whenever it draws it, and forgets the answer with each new preview.
 function isAnimated(node) {
     const shown = node.widgets.find((widget) => widget.name === "$$comfy_animation_preview")
     if (shown) shown.options.getMinHeight ??= () => HEIGHT

@@ -1,4 +1,4 @@
-"""The points, in the order of the list they come from; each gives the rows of the table that tell about it."""
+"""The points, in the order of the list they come from; each gives its rows of the table."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -121,7 +121,7 @@ def steps(subject: Subject) -> list[Row]:
     clips, counts = _dial_clips(subject), [1, 2, 5, 10, 25]
     made = [subject.make(clips, steps=count) for count in counts]
     true = _detail(clips.pixels)
-    # Few steps give about the mean of all clips that might be: likest in PSNR, and a blur. So likeness is told, not judged.
+    # Few steps give about the mean of all clips that might be: best in PSNR, and a blur. So likeness is reported, not judged.
     return [
         *_series("steps: detail, of the true clip's", counts, [_detail(each) / true for each in made]),
         *_told("steps: likeness to the true clip, dB", counts, [_likeness(each, clips.pixels) for each in made]),

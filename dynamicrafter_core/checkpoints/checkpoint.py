@@ -172,7 +172,7 @@ def _detect(
     filename: str,
 ) -> Detection:
     named = variant.name if isinstance(variant, Family) else None if variant == "auto" else find_family(variant).name
-    if "unet" not in sources:  # a split file: only a name can tell
+    if "unet" not in sources:  # a split file: only its name can show the variant
         told = named or metadata_family(metadata)
         if told:
             return Detection(
@@ -185,7 +185,7 @@ def _detect(
 
 
 def _stated(name: str, record: Any, metadata: Mapping[str, str], where: str) -> dict[str, Any]:
-    """What a file states of itself where shapes tell nothing: figures of its family record, or of a part's config."""
+    """What a file states of itself where shapes show nothing: figures of its family record, or of a part's config."""
     values = read_own_metadata(metadata).get(name)
     values = values if isinstance(values, dict) else {}
     unknown = set(values) - ({field.name for field in fields(record)} - {*PARTS, "name"})

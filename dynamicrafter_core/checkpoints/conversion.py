@@ -177,7 +177,7 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
 
 def _write(file: BinaryIO, entries: list[_Entry], metadata: Mapping[str, str]) -> Iterator[int]:
     """Header, then the tensors; yields the size of every piece of them written."""
-    entries = sorted(entries, key=lambda entry: -entry.dtype.itemsize)  # so that each lies aligned to its elements
+    entries = sorted(entries, key=lambda entry: -entry.dtype.itemsize)  # so that each is aligned to its elements
     ends = list(accumulate((entry.nbytes for entry in entries), initial=0))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     for entry, start, end in zip(entries, ends, ends[1:], strict=False):

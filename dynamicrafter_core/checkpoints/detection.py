@@ -43,8 +43,8 @@ _TRAITS: Mapping[str, tuple[str, str]] = {
     "image_attention": ("attends to image tokens", "attends to no image tokens"),
     "learnable": ("weighs them by a learned factor", "has no learned factor for them"),
     "fs": ("is conditioned on fs", "is not conditioned on fs"),
-    "guidance": ("is told the guidance scale", "is not told the guidance scale"),
-    "motion": ("is told a motion scale", "is not told a motion scale"),
+    "guidance": ("takes the guidance scale as input", "does not take the guidance scale as input"),
+    "motion": ("takes a motion scale as input", "does not take a motion scale as input"),
 }
 
 
@@ -100,14 +100,16 @@ class _Evidence:
         bases = {FINE_TUNES[name].fine_tune_of if name in FINE_TUNES else name: name for name in names}
         kept = [bases[name] for name in self.candidates if name in bases]
         if not kept:
-            self.sentences.append(f"{sentence} That fits none that the above leaves, so it tells nothing.")
+            self.sentences.append(f"{sentence} That fits none of the variants left, so it is ignored.")
         elif kept != self.candidates:
             self.candidates = kept
             self.sentences.append(sentence)
 
     def detection(self) -> Detection:
         if len(self.candidates) > 1:
-            self.sentences.append(f"Nothing tells {', '.join(self.candidates)} apart; name the variant to choose.")
+            self.sentences.append(
+                f"Nothing in the file distinguishes {', '.join(self.candidates)}; name the variant to choose."
+            )
         return Detection(self.candidates[0], tuple(self.candidates), tuple(self.sentences))
 
 
@@ -171,7 +173,7 @@ def _by_structure(unet: Shapes, filename: str | None) -> list[str]:
         name: [trait for trait, value in _traits_of(family.unet).items() if traits[trait] != value]
         for name, family in FAMILIES.items()
     }
-    # Most usual first: what a file is taken for while nothing tells.
+    # Most common first: the variant assumed when the file does not show which one it is.
     order = sorted(differing, key=lambda name: (name != "dynamicrafter_512", name == "tooncrafter_512"))
     same = [name for name in order if not differing[name]]
     if not same:
@@ -185,7 +187,7 @@ def _by_structure(unet: Shapes, filename: str | None) -> list[str]:
 
 
 def _by_filename(filename: str, found: _Evidence) -> None:
-    """The file's name tells, or its folder's (released files are all called model.ckpt)."""
+    """The file's name shows it, or its folder's (released files are all called model.ckpt)."""
     path = PurePath(filename)
     folders = [folder for folder in reversed(path.parts[:-1][-4:]) if "crafter" in folder.lower()]
     for text in (path.name, *folders):

@@ -24,7 +24,7 @@ UNUSED_IN_VISION = (
     "logit_scale",
 )
 
-# What a state dict's shapes do not tell.
+# What a state dict's shapes do not show.
 _UNTOLD: Mapping[PartName, tuple[str, ...]] = {
     "unet": ("norm_groups", "default_fs", "causal", "dropout", "image_scale"),
     "autoencoder": ("norm_groups",),
@@ -87,7 +87,9 @@ def fit(part: PartName, shapes: Shapes, family: Family, known: Mapping[str, Any]
         config = _configure(part, shapes, family, known)
         expected = shapes_of(config)
     except (LookupError, ArithmeticError, ValueError, TypeError, StopIteration):
-        config = getattr(family, part)  # a key that tells the widths is missing or misshapen: compare with the released
+        config = getattr(
+            family, part
+        )  # a key that shows the widths is missing or has a wrong shape: compare with the released
         expected = shapes_of(config)
     if part == "vision":
         shapes = {key: shape for key, shape in shapes.items() if key in expected or key not in UNUSED_IN_VISION}

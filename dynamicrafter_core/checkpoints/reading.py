@@ -62,7 +62,7 @@ class LazyTensors(Mapping[str, Tensor]):
         return len(self._names)
 
     def release(self) -> None:
-        """Give back the memory of the pages read so far (of tensors no longer held); later access maps the file anew."""
+        """Give back the memory of the pages read so far (of tensors no longer held); later access maps the file again."""
         if self.mapped:
             self._read = None
 
@@ -93,7 +93,7 @@ def open_file(path: str | os.PathLike[str]) -> Opened:
 def _check_exists(path: Path) -> None:
     if path.is_dir():
         inside = sorted(entry.name for entry in path.iterdir() if entry.suffix in SUFFIXES)
-        hint = f"give a file in it, such as {path / inside[0]}" if inside else "and no checkpoint lies in it"
+        hint = f"give a file in it, such as {path / inside[0]}" if inside else "and it holds no checkpoint"
         raise InputError(f"{path} is a folder, not a checkpoint file; {hint}.")
     if not path.exists():
         raise InputError(f"{path} does not exist; {_near(path)}.")
@@ -105,7 +105,7 @@ def _near(path: Path) -> str:
     others = sorted(entry.name for entry in path.parent.iterdir() if entry.suffix in SUFFIXES)
     close = difflib.get_close_matches(path.name, others, n=3, cutoff=0.4)
     if close:
-        return f"near to it in {path.parent} lies {' or '.join(close)}"
+        return f"the nearest names in {path.parent}: {' or '.join(close)}"
     return f"the checkpoints in {path.parent} are: {', '.join(others[:5]) or 'none'}"
 
 
@@ -233,7 +233,7 @@ def _unwrap(path: Path, loaded: Any) -> tuple[str, Mapping[str, Tensor], dict[st
     if isinstance(loaded, list) and loaded and all(isinstance(value, Tensor) for value in loaded):
         raise InputError(
             f"{path} is a list of {len(loaded)} tensors without names, as T2V-Turbo's LoRA (unet_lora.pt) is, and nothing "
-            "tells where they belong; give a whole UNet, such as T2V-Turbo-v2's unet_mg.pt."
+            "says where they belong; give a whole UNet, such as T2V-Turbo-v2's unet_mg.pt."
         )
     if not isinstance(loaded, Mapping):
         raise InputError(f"{path} holds a {type(loaded).__name__}, not a dictionary of tensors; {_ACCEPTED}.")

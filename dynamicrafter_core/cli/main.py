@@ -143,7 +143,7 @@ def make_parser() -> argparse.ArgumentParser:
     convert.add_argument("--quiet", action="store_true", help="no bar, no notes: errors only")
 
     inspect = command(
-        "inspect", "FILE", "tell what a checkpoint file is, and why", "dynamicrafter inspect model.safetensors --json"
+        "inspect", "FILE", "show what a checkpoint file is, and why", "dynamicrafter inspect model.safetensors --json"
     )
     inspect.add_argument("file", metavar="FILE")
     inspect.add_argument("--variant", default="auto", metavar="NAME", help="does it fit this released model?")
@@ -162,7 +162,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="a checkpoint (default: the small model that is built in)",
     )
     group.add_argument(
-        "--variant", default="auto", metavar="NAME", help="which released model it is, if FILE does not tell"
+        "--variant", default="auto", metavar="NAME", help="which released model it is, if FILE does not show it"
     )
     group.add_argument(
         "--extra",

@@ -68,7 +68,9 @@ def sample_consistency(
             motion = row(0.0 if t < TIMESTEPS * (1 - motion_share) else motion_scale)
         output = predict(x.to(x_T.dtype), row(t), row(guidance), motion)
         if output.shape != x.shape:
-            raise InputError(f"predict answered {list(output.shape)} for {list(x.shape)}; it must keep the shape.")
+            raise InputError(
+                f"predict returned the shape {list(output.shape)} for {list(x.shape)}; it must keep the shape."
+            )
         c_skip, c_out = _boundary(t)
         denoised = x = c_out * schedule.x0(output, x, t) + c_skip * x
         if k + 1 < len(timesteps):

@@ -121,7 +121,9 @@ def sample_ddim(
             x = mask * kept + (1 - mask) * x
         output = predict(x.to(x_T.dtype), torch.full((len(x),), t, device=x.device))
         if output.shape != x.shape:
-            raise InputError(f"predict answered {list(output.shape)} for {list(x.shape)}; it must keep the shape.")
+            raise InputError(
+                f"predict returned the shape {list(output.shape)} for {list(x.shape)}; it must keep the shape."
+            )
         step_noise = None if not eta else draw() if noise is None else noise(k, x.shape).to(x)
         x, x0 = ddim.step(k, x, output, step_noise)
         if on_step is not None:

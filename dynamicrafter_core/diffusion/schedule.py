@@ -163,13 +163,13 @@ def ddim_timesteps(steps: int, spacing: Spacing, start: int = TIMESTEPS) -> list
     steps = min(steps, start)
     if spacing == "uniform_trailing":
         # numpy's own stepping and rounding to even, for they decide the ties. Its float error can add a stray 0 (so
-        # t = -1) below the list, as for 61 steps; the last `steps` entries are the list that was meant.
+        # t = -1) below the list, as for 61 steps; the last `steps` entries are the right list.
         falling = np.round(np.arange(start, 0, -start / steps))
         return (np.flip(falling)[-steps:].astype(int) - 1).tolist()
     listed = list(range(1, start + 1, start // steps))
     if listed[-1] < start:
         return listed
-    first = min(1, start - steps)  # the list begins at 1, but for every timestep there is it must begin at 0
+    first = min(1, start - steps)  # the list begins at 1; with all timesteps it must begin at 0
     return [first + i * (start - first) // steps for i in range(steps)]
 
 

@@ -1,4 +1,4 @@
-"""Images in: whatever a person has at hand becomes one float tensor [3,H,W] in [-1,1], of the size a model wants.
+"""Images in: any kind of image becomes one float tensor [3,H,W] in [-1,1], of the size a model wants.
 
 Zero is mid-grey, and mid-grey is this family's word for "no image": what is transparent, or padded on, becomes that.
 """
@@ -141,7 +141,9 @@ def _refusing(name: str) -> Iterator[None]:
     except IsADirectoryError:
         raise InputError(f"{name} is a folder; give one image file.") from None
     except UnidentifiedImageError:
-        raise InputError(f"{name} is none that Pillow reads; give a PNG, JPEG, WebP, BMP, TIFF or GIF file.") from None
+        raise InputError(
+            f"{name} is not an image that Pillow can read; give a PNG, JPEG, WebP, BMP, TIFF or GIF file."
+        ) from None
     except Image.DecompressionBombError as error:
         raise InputError(f"{name} is refused for its size ({error}); make it smaller first.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:

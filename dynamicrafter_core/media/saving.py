@@ -80,9 +80,7 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         settings = json.loads(read_mp4_comment(file) if file.suffix.lower() == ".mp4" else _read_image_comment(file))
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{file} holds no settings; only files saved by this library tell how they were made."
-        ) from error
+        raise InputError(f"{file} holds no settings; only files saved by this library contain them.") from error
     if not isinstance(settings, dict):
         raise InputError(f"{file} holds a comment that is not a clip's settings.")
     return settings

@@ -43,7 +43,7 @@ class AutoencoderConfig:
 
     @property
     def size_factor(self) -> int:
-        """One latent pixel stands for a square of so many pixels a side."""
+        """One latent pixel covers a square of this many pixels a side."""
         return 2 ** (len(self.channel_mult) - 1)
 
     @classmethod
@@ -67,7 +67,7 @@ class AutoencoderConfig:
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]], **known: Any) -> "AutoencoderConfig":
-        """From a state dict's keys and shapes; `known` gives what shapes cannot tell (norm_groups)."""
+        """From a state dict's keys and shapes; `known` gives what shapes cannot show (norm_groups)."""
         try:
             inferred = _infer(shapes)
         except KeyError as error:

@@ -33,7 +33,7 @@ class TextTowerConfig:
 
     @classmethod
     def from_shapes(cls, shapes: Shapes, **known: Any) -> "TextTowerConfig":
-        """From a state dict's keys and shapes; `known` gives what shapes cannot tell (heads)."""
+        """From a state dict's keys and shapes; `known` gives what shapes cannot show (heads)."""
         try:
             vocabulary, width = shapes["token_embedding.weight"]
             inferred = {
@@ -59,7 +59,7 @@ class VisionTowerConfig:
 
     @classmethod
     def from_shapes(cls, shapes: Shapes, **known: Any) -> "VisionTowerConfig":
-        """From a state dict's keys and shapes; `known` gives what shapes cannot tell (heads)."""
+        """From a state dict's keys and shapes; `known` gives what shapes cannot show (heads)."""
         try:
             width, _, patch_size, _ = shapes["visual.conv1.weight"]
             inferred = {
@@ -77,7 +77,7 @@ def _infer_blocks(shapes: Shapes, blocks: str, width: int, heads: int | None) ->
     head_width = _HEAD_WIDTHS.get(width, 64)
     if heads is None and width % head_width:
         raise InputError(
-            f"A CLIP tower of width {width} does not tell how many heads it has: give `heads`, or state it in the file's "
+            f"A CLIP tower of width {width} does not show how many heads it has: give `heads`, or state it in the file's "
             "metadata."
         )
     return {

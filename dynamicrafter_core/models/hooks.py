@@ -33,7 +33,7 @@ from .layout import repeat_rows
 
 @dataclass(frozen=True)
 class Where:
-    """What a hook is told beside its tensors."""
+    """What a hook gets besides its tensors."""
 
     place: str
     frames: int  # of one clip: rows are clips * frames

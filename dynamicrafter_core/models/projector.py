@@ -37,7 +37,7 @@ class ProjectorConfig:
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]], **known: Any) -> "ProjectorConfig":
-        """From a state dict's keys and shapes; `known` gives what shapes cannot tell (head width, queries a frame)."""
+        """From a state dict's keys and shapes; `known` gives what shapes cannot show (head width, queries a frame)."""
         figures = {**_infer(shapes), **known}
         total = shapes["latents"][1]
         head_channels = figures.setdefault("head_channels", cls.head_channels)

@@ -42,11 +42,11 @@ class SketchEncoderConfig:
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]], **known: Any) -> "SketchEncoderConfig":
-        """From a state dict's keys and shapes; `known` gives what shapes cannot tell of the UNet (head_channels, ...)."""
+        """From a state dict's keys and shapes; `known` gives what shapes cannot show of the UNet (head_channels, ...)."""
         hints = [shapes[key] for index in range(0, 64, 4) if (key := f"input_hint_block.{index}.weight") in shapes]
         if not hints:
             raise InputError(f"These {len(shapes)} tensors are not a sketch encoder: input_hint_block is missing.")
-        # It has no way up: the one figure that only this tells is not used.
+        # It has no output blocks: the one figure that only they show is not used.
         unet = UNetConfig.from_shapes({**shapes, "out.2.weight": (UNetConfig.out_channels,)}, **known)
         return cls(unet, hints[0][1], tuple(shape[0] for shape in hints))
 

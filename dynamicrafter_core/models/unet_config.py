@@ -87,7 +87,7 @@ class UNetConfig:
 
     @classmethod
     def from_shapes(cls, shapes: Shapes, **known: Any) -> "UNetConfig":
-        """From a state dict's keys and shapes; `known` gives what shapes cannot tell (norm groups, default fs, ...)."""
+        """From a state dict's keys and shapes; `known` gives what shapes cannot show (norm groups, default fs, ...)."""
         try:
             inferred = _infer(shapes)
         except (KeyError, IndexError, ValueError) as error:
@@ -131,7 +131,7 @@ def _infer(shapes: Shapes) -> dict[str, Any]:
         "guidance_dim": shapes.get("time_cond_proj.weight", (0, 0))[1],
         "motion_dim": shapes.get("motion_cond_proj.weight", (0, 0))[1],
     }
-    if inferred["init_attention"]:  # eight heads, whatever their width
+    if inferred["init_attention"]:  # always eight heads
         inferred["head_channels"] = shapes["init_attn.0.proj_in.weight"][0] // 8
     elif tables:
         inferred["head_channels"] = tables[0][1]

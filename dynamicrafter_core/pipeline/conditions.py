@@ -1,4 +1,4 @@
-"""What the UNet is told beside the noise: the prompt, the image as tokens, the image as a latent, and fs.
+"""The UNet's inputs besides the noise: the prompt, the image as tokens, the image as a latent, and fs.
 
 text     penultimate CLIP tokens of the prompt, and of the negative prompt
 image    CLIP tokens of the whole image, through the projector; of mid-grey where the image is to have no say
@@ -94,7 +94,7 @@ def run_branches(unet: nn.Module, conditions: Conditions) -> RunBranches:
 
 
 def run_told(unet: nn.Module, conditions: Conditions) -> PredictScaled:
-    """One pass for the prompt, of a network that is told its guidance instead of being guided by further passes."""
+    """One pass for the prompt, of a network that takes the guidance scale as an input and needs no further passes."""
 
     def predict(x: Tensor, t: Tensor, guidance: Tensor, motion_scale: Tensor | None) -> Tensor:
         fs = None if conditions.fs is None else torch.full_like(t, conditions.fs)

@@ -19,7 +19,7 @@ def encode_texts(parts: Residency, prompts: Sequence[str]) -> Tensor:
 
 
 def encode_image(parts: Residency, image: Tensor) -> Tensor:
-    """An image [3,H,W] of any size -> tokens [2,T or 1,N,D]: its own, and those of mid-grey, which stands for no image.
+    """An image [3,H,W] of any size -> tokens [2,T or 1,N,D]: its own, and those of mid-grey, which means no image.
 
     CLIP sees the whole image, squeezed to its square, whatever the frame shows of it.
     """
@@ -46,7 +46,7 @@ def encode_given(parts: Residency, pixels: Tensor, generator: torch.Generator) -
 
 
 def encode_original(parts: Residency, pixels: Tensor) -> Tensor:
-    """Frames [T,3,H,W] to keep, or to begin from -> latents [1,c,T,h,w]: the mode, which decodes to them most truly."""
+    """Frames [T,3,H,W] to keep, or to start from -> latents [1,c,T,h,w]: the mode, which decodes most exactly."""
 
     def encode(coder: Any) -> Tensor:
         given = pixels.to(parts.device, parts.dtype)

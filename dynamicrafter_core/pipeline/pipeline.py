@@ -219,7 +219,7 @@ class Pipeline:
             x = analytic_noise(x, schedule, settings.start_step, *self.initial_noise)
         elif self.family.analytic_noise and settings.start_step < TIMESTEPS:
             warnings.warn(
-                f"{self.family.name} is meant to start from analytic noise ({self.family.noise_published}); without "
+                f"{self.family.name} was trained to start from analytic noise ({self.family.noise_published}); without "
                 "such a file, given as initial_noise, it starts from plain noise.",
                 stacklevel=2,
             )
@@ -262,7 +262,7 @@ class Pipeline:
         return latents
 
     def _about(self, settings: Settings) -> dict[str, Any]:
-        """What a saved file tells of how it was made."""
+        """How the clip was made, for the saved file."""
         return {
             "model": self.path.name,
             "variant": self.family.name,
@@ -273,7 +273,7 @@ class Pipeline:
 
     @property
     def _latent_factor(self) -> int:
-        """Pixels a latent's pixel stands for, along a side."""
+        """Pixels along a side that one latent pixel covers."""
         config: Any = self.checkpoint.configs["autoencoder"]
         return config.size_factor
 

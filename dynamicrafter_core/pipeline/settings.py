@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST_FRAMES = 256
 DEFAULT_SEED = 123
-# What a distilled model has no use for: it is told its guidance, and goes from noise to data on timesteps of its own.
+# Options a distilled model does not take: guidance is one of its inputs, and it has its own timesteps.
 _NOT_DISTILLED = ("negative", "eta", "spacing", "guidance_rescale", "start_step", "strength", "original", "mask")
 
 
@@ -42,14 +42,14 @@ class Options(TypedDict, total=False):
     spacing: Spacing  # of the timesteps
     guidance_rescale: float  # 0 to 1: against the overexposure of strong guidance
     fs: int  # motion: a frame stride or frames per second, as the family means it
-    motion_scale: float  # motion guidance, in a model that is told it (T2V-Turbo-v2)
+    motion_scale: float  # motion guidance, in a model that takes it (T2V-Turbo-v2)
     frames: int  # the models were trained at 16
     width: int
     height: int
     fit: Fit  # of the image into width x height
     fps: float  # of the file, not of the motion
     start_step: int  # below 1000: leave out the noisiest timesteps (conditional image leakage)
-    strength: float  # below 1: begin from `original`, or the still image, noised to this share of the steps
+    strength: float  # below 1: start from `original`, or the still image, noised to this share of the steps
     original: "Sequence[ImageSource] | Tensor"  # frames that strength and mask refer to
     mask: "ImageSource | Sequence[float]"  # 1 keeps `original`, 0 makes new: [T], [H,W] or [T,H,W], or an image file
     on_progress: Progress  # called with (stage, done, total)

@@ -1,4 +1,4 @@
-"""Weights to begin with, where none are loaded: additions add nothing yet, so that a new layer does no harm."""
+"""First weights, where none are loaded: residual branches start at zero, so that a new layer changes nothing."""
 
 import torch
 from torch import nn

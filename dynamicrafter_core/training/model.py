@@ -71,7 +71,7 @@ class Model:
             if not found:
                 parts = ", ".join([*self.parts, *GROUPS])
                 raise InputError(
-                    f"Nothing is called {pattern!r} here; a stage trains {parts}, or names with * in them."
+                    f"No parameter is called {pattern!r}; a stage trains {parts}, or names with * in them."
                 )
             chosen |= found
         return {name: parameter for name, parameter in self.named_parameters() if name in chosen}
@@ -129,7 +129,7 @@ def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Mode
         name: tuple(value) if isinstance(value, list) else value for name, value in recipe.figures.items()
     }
     if unknown := sorted(set(figures) - {each.name for each in fields(Family)}):
-        raise InputError(f"The recipe's figures name {', '.join(unknown)}, which no family record has.")
+        raise InputError(f"The recipe's figures contain {', '.join(unknown)}, which are not settings of a family.")
     return Model(replace(family, **figures), parts)
 
 
@@ -139,7 +139,7 @@ def _configure(part: PartName, given: Mapping[str, Any]) -> Any:
         return CONFIGS[part](**values)
     except TypeError as error:
         raise InputError(
-            f"The recipe's {part} has a figure there is not: {str(error).split('__init__() ')[-1]}."
+            f"The recipe's {part} has an unknown setting: {str(error).split('__init__() ')[-1]}."
         ) from error
 
 

@@ -38,7 +38,7 @@ class Motion:
     name: str
     subject: Subject
     opposite: str | None
-    phrases: tuple[str, ...]  # {thing} stands for the object's name
+    phrases: tuple[str, ...]  # {thing} is replaced by the object's name
     rates: Mapping[str, float]
 
 

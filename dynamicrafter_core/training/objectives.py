@@ -1,4 +1,4 @@
-"""What is minimised in each kind of stage; every loss is a mean over the clips at hand, with figures for the log."""
+"""What is minimised in each kind of stage; every loss is a mean over the clips, with figures for the log."""
 
 from typing import Any
 

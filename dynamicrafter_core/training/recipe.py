@@ -75,7 +75,7 @@ class Recipe:
     data: Mapping[str, Any]
     model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # part -> its config's figures
     figures: Mapping[str, Any] = field(default_factory=dict)  # of the family record, for this model
-    initial: tuple[str, ...] = ()  # checkpoint files to begin with
+    initial: tuple[str, ...] = ()  # checkpoint files to start from
     lora: Mapping[str, Any] | None = None  # train this small addition instead of the weights
     precision: Literal["auto", "fp32", "bf16"] = "fp32"  # auto: bf16 where the device calculates in it
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"  # of the file at the end
@@ -154,7 +154,7 @@ def _fill(record: type[_Record], raw: Mapping[str, Any], where: str) -> _Record:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             raise InputError(
-                f"{where} has a setting {name!r} that there is not{f'; {close[0]} is nearest' if close else ''}."
+                f"{where} has an unknown setting {name!r}{f'; the nearest is {close[0]}' if close else ''}."
             )
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     try:

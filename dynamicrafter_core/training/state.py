@@ -53,7 +53,7 @@ class RunFolder:
             save_file(held, part, metadata)
 
     def load(self) -> tuple[dict[str, Tensor], Position] | None:
-        """The state of a run that was begun here; refused when it was a run of another recipe."""
+        """The state of a run that started here; refused when it was a run of another recipe."""
         from safetensors import safe_open
 
         if not self.state_file.exists():
@@ -62,7 +62,7 @@ class RunFolder:
             metadata = file.metadata()
             if metadata["recipe"] != self.recipe_source:
                 raise InputError(
-                    f"{self.path} holds a run of another recipe; give another folder, or the recipe it was begun with."
+                    f"{self.path} holds a run of another recipe; give another folder, or the recipe it started with."
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
         return tensors, Position(**json.loads(metadata["position"]))

@@ -17,7 +17,7 @@ _NUMBERS = _FIELDS + 9 + 12 + LEAVES * 9 + 8
 
 
 class Dice:
-    """Uniform numbers drawn beforehand, handed out one figure after another: [clips, ...]."""
+    """Uniform numbers drawn in advance, given out one after another: [clips, ...]."""
 
     def __init__(self, rows: list[tuple[Word, ...]], count: int, device: torch.device | str = "cpu") -> None:
         self.values = uniform(rows, count).to(device)

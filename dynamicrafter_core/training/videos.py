@@ -114,7 +114,7 @@ def _in_tar(path: Path) -> list[Item]:
         with tarfile.open(path) as archive:
             members = [(m.name, m.offset_data, m.size) for m in archive.getmembers() if m.isfile()]
     except (tarfile.TarError, OSError) as error:
-        raise InputError(f"{path} cannot be read as a tar file ({error}); pack the videos anew.") from error
+        raise InputError(f"{path} cannot be read as a tar file ({error}); pack the videos again.") from error
     groups: dict[str, dict[str, tuple[int, int]]] = {}
     for name, offset, size in members:
         folder, _, base = name.rpartition("/")
@@ -170,7 +170,7 @@ class _Video:
                 if place == left:
                     return
         if frame is None:
-            raise InputError(f"{self.name} holds no frames; take it out of the data.")
+            raise InputError(f"{self.name} holds no frames; remove it from the data.")
         yield left, torch.from_numpy(frame.to_ndarray(format="rgb24"))
 
     @contextmanager
@@ -184,7 +184,7 @@ class _Video:
                 yield container, container.streams.video[0]
         except (av.error.FFmpegError, IndexError) as error:
             raise InputError(
-                f"{self.name} cannot be decoded ({error}); take it out of the data, or encode it anew."
+                f"{self.name} cannot be decoded ({error}); remove it from the data, or encode it again."
             ) from error
 
 

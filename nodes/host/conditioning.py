@@ -54,7 +54,7 @@ class ImageTokens(PerClip):
 
 
 class Frames(comfy.conds.CONDConstant):
-    """The frames of a clip in the batch at hand, which may be a context window."""
+    """The frames of a clip in this batch, which may be a context window."""
 
     def __init__(self, clips: int) -> None:
         super().__init__(clips)

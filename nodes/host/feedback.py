@@ -1,4 +1,4 @@
-"""What a node found out, written under it in the graph."""
+"""A node's message, shown under it in the graph."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ from server import PromptServer
 
 
 def show(node: Any, text: str) -> None:
-    """`node` is a node class whose schema asks for its unique_id; outside a running graph nobody is there to read."""
+    """`node` is a node class whose schema asks for its unique_id; outside a running graph there is no page to show it."""
     node_id = getattr(getattr(node, "hidden", None), "unique_id", None)
     server = getattr(PromptServer, "instance", None)
     if not node_id or server is None:
         return
     for client, about in list(server.sockets_metadata.items()):
-        # Pages tell the host their features; scripts do not, and many of them take all bytes that arrive for pictures.
+        # Pages tell the host their features; scripts do not, and many of them treat all bytes they receive as pictures.
         if about["feature_flags"]:
             server.send_progress_text(text, node_id, client)
 
 
 def refuse(node: Any, said: str) -> str:
-    """What a node answers when it is asked whether it can run: the page's own message hides the sentence behind two clicks."""
+    """A node's validation error. It is also shown under the node: the page's own message needs two clicks."""
     show(node, said)
     return said

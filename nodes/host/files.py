@@ -1,4 +1,4 @@
-"""Where model files lie in the host, and what to say of one that does not."""
+"""Where the host keeps model files, and the message for one that is missing."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def missing(name: str, folders: tuple[str, ...]) -> str:
     family = guess_family(name)
     known = family or FAMILIES["dynamicrafter_512"]
     there = " or ".join(f"models/{folder}" for folder in folders)
-    guess = "By its name it is" if family else "Its name tells no variant; one is"
+    guess = "By its name it is" if family else "Its name does not show the variant; one is"
     return (
         f"{name} is not in {there}. {guess} {known.title}, published on the Hugging Face hub as {known.published}: put "
         "the file there under this name, or choose another."

@@ -18,7 +18,7 @@ TENSORS = ("input", "cond", "uncond", "cond_denoised", "uncond_denoised")
 
 
 def guide_whole_clips(executor: Any, *args: Any, **named: Any) -> Any:
-    """A wrapper around a whole run; the host makes the guider's model options anew for each."""
+    """A wrapper around a whole run; the host makes new model options of the guider for each."""
     guider = executor.class_obj
     options = guider.model_options
     if made_by(options.get("sampler_cfg_function"), PER_SAMPLE):

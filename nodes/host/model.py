@@ -161,7 +161,7 @@ class FamilyModel(comfy.model_base.BaseModel):
         transformer_options: dict[str, Any] = {},  # noqa: B006 (the host's signature)
         **kwargs: Any,
     ) -> Tensor:
-        # Guidance branches begin with the same latent: what comes before the first look at the text is done once.
+        # Guidance branches begin with the same latent: what comes before the first text attention is computed once.
         branches = len(transformer_options.get("cond_or_uncond", [0]))
         fits = x.shape[0] % (branches * kwargs[FRAMES]) == 0
         if branches > 1 and fits and conditioning.same_rows(branches, x, t, c_concat, kwargs.get(FS)):
@@ -169,7 +169,7 @@ class FamilyModel(comfy.model_base.BaseModel):
         return super()._apply_model(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
     def state_dict_for_saving(self, unet_state_dict: dict[str, Tensor], *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """A released file's keys: with the projector, and with the schedule that tells variants apart."""
+        """A released file's keys: with the projector, and with the schedule by which variants are recognised."""
         saved = super().state_dict_for_saving(unet_state_dict, *args, **kwargs)
         saved.pop("v_pred", None)  # the host's mark for checkpoints it detects itself
         (projector,) = self.saved_beside

@@ -27,7 +27,7 @@ def draw(latent: dict[str, Any], seed: int) -> Tensor:
 def begin(
     model: ModelPatcher, noise: Tensor, sigmas: Tensor, start: int, frames: int | None, file: str | None
 ) -> Tensor:
-    """Noise for a whole run, from its first sigma; measured over the training videos where `file` says so."""
+    """Noise for a whole run, from its first sigma; measured over the training videos if `file` is given."""
     sampling = model.get_model_object("model_sampling")
     if not len(sigmas):
         return noise

@@ -94,7 +94,7 @@ def _spatial_places(unet: VideoUNet) -> Iterator[_SpatialBlock]:
 
 
 class _Reader:
-    """What the patches of one transformer block read and may write to; the host makes it anew for each block."""
+    """What the patches of one transformer block read and may write to; the host makes a new one for each block."""
 
     def __init__(self, live: Options, place: _SpatialBlock, number: int) -> None:
         self.live, self.place, self.number = live, place, number

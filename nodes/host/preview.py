@@ -1,4 +1,4 @@
-"""The live preview plays the clip: what the host's previewer shows of one latent, shown of every frame.
+"""The live preview plays the clip: every frame, as the host's previewer shows one latent.
 
 The host's own preview is a still. Behind each of them this sends an animated PNG of all frames by the same progress bar, so
 it reaches every page and works with every sampler, since it hangs on MODEL. Pages that draw on a canvas show its first
@@ -30,13 +30,13 @@ class ClipFormat(comfy.latent_formats.SD15):
 
 
 def from_the_frame_on(latents: Tensor) -> Tensor:
-    """The rows in the order they play in from this moment on, so that a new preview goes on where the last one was."""
+    """The rows in playing order from now on, so that a new preview continues where the last one was."""
     shown = latents[:: -(-len(latents) // MOST)]
     return shown.roll(-(int(time.monotonic() * FPS) % len(shown)), 0)
 
 
 class PlayingPicture:
-    """To the host a picture, which it saves for the page: the first of its frames to all who look, all to who saves it."""
+    """A picture to the host, which saves it for the page: it looks like its first frame, and saves all frames."""
 
     def __init__(self, frames: list[Any]) -> None:
         self.frames = frames

@@ -80,5 +80,5 @@ def describe(model: ModelPatcher, guider: FamilyGuider, sigmas: Tensor, start_st
     if start == TIMESTEPS:
         return said
     if family.analytic_noise and initial == files.NONE:
-        return f"{said}\nfrom step {start} on; meant to begin with initial noise: {family.noise_published}"
+        return f"{said}\nfrom step {start} on; made for the initial noise {family.noise_published}"
     return f"{said}\nfrom step {start} on"

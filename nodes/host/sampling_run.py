@@ -20,7 +20,7 @@ def sample(
     seed: int,
     mask: Tensor | None = None,
 ) -> dict[str, Any]:
-    """LATENT in, LATENT out. A mask, here or in the latent, is 1 where the video is made anew."""
+    """LATENT in, LATENT out. A mask, here or in the latent, is 1 where the video is generated."""
     samples = latent["samples"]
     if mask is not None:
         mask = mask.reshape(-1, 1, *mask.shape[-2:])

@@ -1,4 +1,4 @@
-"""Visual detail guidance: latents of images at the frames they stand for, in CONDITIONING, and the empty latent beside it."""
+"""Visual detail guidance: latents of images at their frames, in CONDITIONING, and the empty latent."""
 
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -143,7 +143,7 @@ def choose_size(plan: Plan, image: Tensor, family: Family | None) -> tuple[int, 
         return round_size(plan.width or plan.height * width / height, plan.height or plan.width * height / width)
     if family is None:
         raise InputError(
-            "width and height are 0, for the model's own size, but the conditioning does not tell the model: pass it "
+            "width and height are 0, for the model's own size, but the conditioning does not show which model it is: pass it "
             "through DynamiCrafterImageContext first, or give a width and a height."
         )
     long, short = max(family.width, family.height), min(family.width, family.height)

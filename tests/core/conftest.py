@@ -1,4 +1,4 @@
-"""Small models of every variant, made once a session, a stand-in for the UNet that writes down what it is told, and Ctrl-C."""
+"""Small models of every variant, made once a session, a stand-in for the UNet that records its inputs, and Ctrl-C."""
 
 import os
 import signal

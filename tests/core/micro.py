@@ -66,7 +66,7 @@ def picture(seed: int = 0, width: int = 60, height: int = 40) -> np.ndarray:
 
 
 class Spy:
-    """Stands in for the UNet: writes down what it is told, and predicts what it is set to."""
+    """Stands in for the UNet: records its inputs, and predicts what it is set to."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []

@@ -96,7 +96,7 @@ def test_structure_outweighs_metadata_and_file_name():
     hints = {"metadata": {"variant": "dynamicrafter_1024"}, "filename": "dynamicrafter_1024.safetensors"}
     found = detect(manifest("videocrafter1_i2v_512"), **hints)
     assert found.name == "videocrafter1_i2v_512"
-    assert "tells nothing" in found.evidence[-1]
+    assert "is ignored" in found.evidence[-1]
 
 
 def test_the_schedule_outweighs_metadata_and_metadata_the_file_name():

@@ -86,7 +86,7 @@ def test_released_parts_are_loaded_again(model_of: Callable[[str], Path], spy: S
     assert torch.equal(pipeline.animate(picture(), steps=1).frames, before)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process begin to count anew")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process reset its peak")
 def test_peak_memory_sees_what_is_gone_again() -> None:
     peak = PeakMemory(CPU)
     before = peak.mark()

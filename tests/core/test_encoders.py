@@ -126,7 +126,7 @@ def test_a_tower_built_without_memory_is_whole_once_weights_are_assigned(tower, 
 def test_small_towers_are_told_by_their_shapes_and_heads(tower, config):
     shapes = shapes_of(tower(config, device="meta"))
     assert type(config).from_shapes(shapes, heads=config.heads) == config
-    with pytest.raises(InputError, match=f"width {config.width} does not tell how many heads"):
+    with pytest.raises(InputError, match=f"width {config.width} does not show how many heads"):
         type(config).from_shapes(shapes)
     with pytest.raises(InputError, match="are not a CLIP .* is missing"):
         type(config).from_shapes({"latents": (1, 2, 3)})

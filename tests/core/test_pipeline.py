@@ -1,4 +1,4 @@
-"""Whole clips from small models: what comes out, and what is told about it."""
+"""Whole clips from small models: the frames, and the messages about them."""
 
 import math
 import warnings

@@ -181,7 +181,7 @@ def test_a_pickle_without_tensors_is_refused(tmp_path):
 
 
 def test_a_folder_is_refused_with_a_file_in_it(tmp_path):
-    assert "no checkpoint lies in it" in refusal(tmp_path)
+    assert "it holds no checkpoint" in refusal(tmp_path)
     stored(tmp_path, "raw")
     assert str(tmp_path / "raw.ckpt") in refusal(tmp_path)
 

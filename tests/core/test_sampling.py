@@ -304,7 +304,7 @@ def test_the_inputs_are_left_as_they_were():
         ),
         ({"x_T": torch.zeros(1, 4, 0, 4, 4)}, r"shape \[1, 4, 0, 4, 4\]"),
         ({"x_T": torch.zeros(SHAPE, dtype=torch.long)}, "floating-point latents"),
-        ({"predict": lambda x, t: x[:, :2]}, r"predict answered \[1, 2, 2, 4, 4\] for \[1, 4, 2, 4, 4\]"),
+        ({"predict": lambda x, t: x[:, :2]}, r"predict returned the shape \[1, 2, 2, 4, 4\] for \[1, 4, 2, 4, 4\]"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(arguments, message):

@@ -1,4 +1,4 @@
-"""T2V-Turbo: a UNet that is told its guidance and motion scales, and few steps of consistency sampling."""
+"""T2V-Turbo: a UNet that takes guidance and motion scales as inputs, and few steps of consistency sampling."""
 
 from dataclasses import replace
 

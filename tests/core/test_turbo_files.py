@@ -41,7 +41,7 @@ def released(tmp_path: Path) -> Callable[[str], Path]:
 def test_the_originals_keys_tell_the_variant(flavour: str, name: str) -> None:
     found = detect(golden("t2v_turbo_golden")[flavour]["state_keys"])
     assert (found.name, found.candidates) == (name, (name,))
-    assert "is told the guidance scale" in found.evidence[0]
+    assert "takes the guidance scale as input" in found.evidence[0]
 
 
 @pytest.mark.parametrize("name", [PLAIN, MOTION])

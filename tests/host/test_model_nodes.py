@@ -1,6 +1,6 @@
 """No node of the host that patches a MODEL fails on ours or does nothing without a word.
 
-WRITE_DOCS=1 make test ARGS="tests/host/test_model_nodes.py"    writes the table of docs/model_nodes.md anew
+WRITE_DOCS=1 make test ARGS="tests/host/test_model_nodes.py"    writes the table of docs/model_nodes.md
 """
 
 import os

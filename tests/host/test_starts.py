@@ -92,7 +92,7 @@ def test_node_says_where_the_run_begins_and_what_is_missing(load, scene, ours) -
     for variant, step, end in (
         ("dynamicrafter_512", 0, "2 passes each\nguidance 7.5, rescale 0.7"),
         ("dynamicrafter_512", 940, "from step 940 on"),
-        ("videocrafter1_i2v_512_cil", 0, "meant to begin with initial noise: GraceZhao/VideoCrafter-Analytic-Init"),
+        ("videocrafter1_i2v_512_cil", 0, "made for the initial noise GraceZhao/VideoCrafter-Analytic-Init"),
     ):
         made = scene(load(variant))
         guider = options.make_guider(made.model, made.positive, made.negative, 7.5, 7.5, -1)
