@@ -48,7 +48,7 @@ def check_writable(target: Path) -> None:
 def cannot_write(target: Path, error: OSError) -> InputError:
     reason = (error.strerror or str(error) or type(error).__name__).lower()
     return InputError(
-        f"{target} cannot be written ({reason}); nothing is left of it, give a place with room and access."
+        f"{target} cannot be written ({reason}); no partial file is left; give a place with free space and write access."
     )
 
 

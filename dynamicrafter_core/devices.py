@@ -68,7 +68,7 @@ def warn_of_slow_bf16(dtype: torch.dtype, device: torch.device) -> None:
     if dtype is torch.bfloat16 and not computes_in_bf16(device):
         warnings.warn(
             "This CPU has no bf16 arithmetic and converts every number back and forth, which takes many times as long as "
-            "fp32: choose fp32, unless its memory does not suffice.",
+            "fp32: choose fp32, unless memory is too small for it.",
             stacklevel=3,
         )
 

@@ -347,5 +347,5 @@ def find_family(name: str) -> Family:
     if wanted in _RECORDS:
         return _RECORDS[wanted]
     close = difflib.get_close_matches(wanted, _RECORDS, n=1, cutoff=0.5)
-    hint = f"; {close[0]} is nearest" if close else ""
+    hint = f"; the nearest is {close[0]}" if close else ""
     raise InputError(f"There is no variant {name!r}{hint}; the variants are {', '.join(_RECORDS)}.")

@@ -191,8 +191,8 @@ def _stated(name: str, record: Any, metadata: Mapping[str, str], where: str) -> 
     unknown = set(values) - ({field.name for field in fields(record)} - {*PARTS, "name"})
     if unknown:
         raise InputError(
-            f"{where} states in its metadata what no {name} has ({', '.join(sorted(unknown))}); it is of a later version "
-            "of this project, or not of it."
+            f"{where} has metadata of its {name} that this version does not know ({', '.join(sorted(unknown))}); a later "
+            "version of this project made it, or another program."
         )
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 

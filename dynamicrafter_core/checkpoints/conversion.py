@@ -147,14 +147,16 @@ def _dtype(stored: torch.dtype, wanted: torch.dtype | None) -> torch.dtype:
 
 def _check_target(path: Path, sources: Iterable[Path], overwrite: bool) -> None:
     if path.suffix != ".safetensors":
-        raise InputError(f"{path} cannot be the result: what is written is safetensors; give a name that ends so.")
+        raise InputError(
+            f"{path} cannot be the result, which is a safetensors file; give a name that ends in .safetensors."
+        )
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file in it, such as {path / 'model.safetensors'}.")
     if path.exists():
         if any(path.samefile(source) for source in sources):
             raise InputError(f"{path} is the file to be converted; give the result another name.")
         if not overwrite:
-            raise InputError(f"{path} exists; give another name, or say that it is to be overwritten.")
+            raise InputError(f"{path} exists; give another name, or allow overwriting it.")
     check_writable(path)
 
 

@@ -181,7 +181,7 @@ def _by_structure(unet: Shapes, filename: str | None) -> list[str]:
         wrong = " and ".join(_TRAITS[trait][not traits[trait]] for trait in differing[nearest])
         raise InputError(
             f"{filename or 'This file'} has a video UNet of no released variant: it is nearest to {nearest}, but it "
-            f"{wrong}; it may be cut short, or made by another code."
+            f"{wrong}; it may be cut short, or made by other code."
         )
     return same
 

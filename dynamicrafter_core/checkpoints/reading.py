@@ -191,7 +191,7 @@ def _check_archive(path: Path) -> None:
     except Exception as error:
         raise _damaged(path, error) from error
     if not whole:
-        raise InputError(f"{path} is cut short: its {path.stat().st_size} bytes have no end; {_AGAIN}.")
+        raise InputError(f"{path} is cut short: it ends after {path.stat().st_size} bytes; {_AGAIN}.")
     if not any(name.endswith("data.pkl") for name in names):
         held = _printable(", ".join(names[:3])) or "nothing"
         raise InputError(f"{path} is a zip archive holding {held}, not a checkpoint; unpack it, or give another file.")

@@ -37,7 +37,7 @@ class AutoencoderConfig:
     def __post_init__(self) -> None:
         if self.channels % self.norm_groups:
             raise InputError(
-                f"An autoencoder of {self.channels} channels cannot be normed in {self.norm_groups} groups: "
+                f"An autoencoder of {self.channels} channels does not divide into {self.norm_groups} norm groups: "
                 "give `norm_groups` a number that divides its channels."
             )
 

@@ -266,9 +266,9 @@ class VideoUNet(nn.Module):
 
 def _check_scale(name: str, value: Tensor | None, dim: int, clips: int) -> None:
     if value is None and dim:
-        raise InputError(f"This UNet was distilled to be told its {name}, which is missing; give {clips} numbers.")
+        raise InputError(f"This UNet takes {name} as an input, and it is missing; give {clips} numbers.")
     if value is not None and not dim:
-        raise InputError(f"This UNet takes no {name}, which only distilled ones (T2V-Turbo) know; leave it out.")
+        raise InputError(f"This UNet takes no {name}, as only distilled ones (T2V-Turbo) do; leave it out.")
     if value is not None and (value.shape != (clips,) or not value.is_floating_point()):
         raise InputError(
             f"{name} is a {value.dtype} tensor of shape {list(value.shape)}; give a floating-point number for each of "

@@ -98,7 +98,7 @@ class Pipeline:
             )
         if self.checkpoint.detection.ambiguous:
             warnings.warn(
-                f"{self.path.name} may be any of {', '.join(self.checkpoint.detection.candidates)}, and is taken for "
+                f"{self.path.name} may be any of {', '.join(self.checkpoint.detection.candidates)}, and is loaded as "
                 f"{self.family.name}; name the variant to choose.",
                 stacklevel=2,
             )

@@ -95,7 +95,7 @@ def settle(
     if unknown := set(given) - set(Options.__annotations__):
         name = min(unknown)
         close = difflib.get_close_matches(name, Options.__annotations__, n=1, cutoff=0.4)
-        raise InputError(f"there is no option {name!r}{f'; {close[0]} is nearest' if close else ''}.")
+        raise InputError(f"there is no option {name!r}{f'; the nearest is {close[0]}' if close else ''}.")
     check_mode(family, mode)
     for name, text in (("prompt", prompt), ("negative", given.get("negative", ""))):
         if not isinstance(text, str):
@@ -161,7 +161,9 @@ def _image_scale(mode: Mode, given: Mapping[str, Any]) -> float | None:
     if "image_scale" not in given:
         return None
     if mode == "generate":
-        raise InputError(f"cfg-image (image scale) is {given['image_scale']!r}, but without an image none can guide.")
+        raise InputError(
+            f"cfg-image (image scale) is {given['image_scale']!r}, but this run has no image; leave it out."
+        )
     return check_number("cfg-image (image scale)", given["image_scale"], 0, 100)
 
 

@@ -51,6 +51,6 @@ def check_shape(file: str, expectation: Tensor, volume: Tensor, cell: int) -> No
     if expectation.shape[2:] != volume.shape[2:]:
         was, are = (f"{each.shape[2]} frames of {size_in_pixels(each, cell)}" for each in (expectation, volume))
         raise InputError(
-            f"The initial noise of {file} was measured on {was} pixels, and these clips are {are}: make them so, or choose "
+            f"The initial noise of {file} was measured on {was} pixels, and these clips are {are}: use that size, or choose "
             "another file or none."
         )

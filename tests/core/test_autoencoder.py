@@ -143,7 +143,7 @@ def test_misfits_are_told_in_a_sentence(small):
         small.encode(torch.zeros(3, 8, 8))
     with pytest.raises(InputError, match=r"decodes \[frames, 5, height, width\], not \[1, 4, 8, 8\]"):
         small.decode(torch.zeros(1, 4, 8, 8))
-    with pytest.raises(InputError, match="48 channels cannot be normed in 32 groups"):
+    with pytest.raises(InputError, match="48 channels does not divide into 32 norm groups"):
         AutoencoderConfig(channels=48)
     with pytest.raises(InputError, match="not an autoencoder: 'encoder.conv_in.weight' is missing"):
         AutoencoderConfig.from_shapes({"conv.weight": (1,)})

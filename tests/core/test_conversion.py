@@ -194,7 +194,7 @@ def test_a_value_beyond_fp16_is_refused_and_named(tmp_path, small):
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("out.ckpt", "safetensors; give a name that ends so"),
+        ("out.ckpt", "give a name that ends in .safetensors"),
         ("missing/out.safetensors", "does not exist"),
         ("there.safetensors", "exists; give another name"),
         ("folder.safetensors", "is a folder"),

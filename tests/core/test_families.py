@@ -124,7 +124,7 @@ def test_a_family_is_found_by_any_spelling_of_its_name():
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_and_all_others():
-    with pytest.raises(InputError, match="'dynamicrafter_521'.*dynamicrafter_512 is nearest.*tooncrafter_512"):
+    with pytest.raises(InputError, match="'dynamicrafter_521'.*the nearest is dynamicrafter_512.*tooncrafter_512"):
         find_family("dynamicrafter_521")
     with pytest.raises(InputError, match="no variant ''"):
         find_family("")

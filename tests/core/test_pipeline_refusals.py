@@ -66,7 +66,7 @@ def test_what_a_variant_cannot_do_is_refused(
         ({"mask": [2.0] * 16}, "mask.*2"),
         ({"original": [picture()]}, "original has 1 frames"),
         ({"original": "video.mp4"}, "original is 'video.mp4'"),
-        ({"step": 10}, "'step'; steps is nearest"),
+        ({"step": 10}, "'step'; the nearest is steps"),
     ],
 )
 def test_a_figure_out_of_range_is_refused_before_anything_is_loaded(

@@ -172,7 +172,7 @@ def test_the_recipes_of_the_package_are_whole(name: str) -> None:
     ("raw", "words"),
     [
         ({"stages": []}, "no stages"),
-        ({**json.loads(small_recipe().source), "sead": 1}, "seed is nearest"),
+        ({**json.loads(small_recipe().source), "sead": 1}, "the nearest is seed"),
         ({**json.loads(small_recipe().source), "precision": "int4"}, "precision"),
     ],
 )

@@ -96,8 +96,8 @@ def test_the_scales_are_each_clips_own_and_repeated_where_branches_are() -> None
     [
         (PLAIN, {"guidance": torch.ones(2)}, "takes no guidance.*leave it out"),
         (PLAIN, {"motion_scale": torch.ones(2)}, "takes no motion_scale.*leave it out"),
-        (THIN, {"motion_scale": torch.ones(2)}, "told its guidance, which is missing"),
-        (THIN, {"guidance": torch.ones(2)}, "told its motion_scale, which is missing"),
+        (THIN, {"motion_scale": torch.ones(2)}, "takes guidance as an input, and it is missing"),
+        (THIN, {"guidance": torch.ones(2)}, "takes motion_scale as an input, and it is missing"),
         (THIN, {"guidance": torch.ones(1), "motion_scale": torch.ones(2)}, r"guidance.*\[1\].*2 clips"),
         (THIN, {"guidance": torch.ones(2), "motion_scale": torch.ones(2).int()}, "motion_scale.*int32"),
     ],
