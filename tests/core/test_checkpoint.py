@@ -241,7 +241,7 @@ def test_figures_that_shapes_cannot_tell_come_from_the_metadata(tmp_path):
 
 def test_metadata_of_unknown_figures_is_refused(tmp_path):
     path = tiny_checkpoint(tmp_path / "x.safetensors", parts=("unet",), metadata={"unet": {"flavour": 3}})
-    assert "no unet has (flavour)" in refusal(path)
+    assert "has metadata of its unet that this version does not know (flavour)" in refusal(path)
 
 
 def test_a_fine_tunes_own_stored_scale_is_its_base_scale(changed):
