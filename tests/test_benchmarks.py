@@ -1,5 +1,6 @@
 """The benchmarks run, and what they say of memory and work holds; times are nobody's business here."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -92,3 +93,26 @@ def test_an_earlier_version_is_measured_beside_this_one():
     unknown = subprocess.run([*command[:3], "no-such-revision"], cwd=repository.ROOT, capture_output=True, text=True)
     assert unknown.returncode == 1
     assert "There is no revision 'no-such-revision' here" in unknown.stderr
+
+
+@pytest.mark.slow
+def test_behaviour_is_measured_on_real_pictures(tmp_path):
+    """In short: two pictures of each kind and one step; the judge is right, whatever the model does."""
+    pytest.importorskip("comfyui_workflow_templates_core", reason="ComfyUI's template packages are not installed")
+    from dynamicrafter_core.training.picture_files import find_picture_files
+    from dynamicrafter_core.training.picture_pack import make_pack
+
+    files = find_picture_files()
+    held_out = [file for file in files if file.held_out][:4]
+    trained = [file for file in files if not file.held_out][:2]
+    make_pack(tmp_path / "pictures.safetensors", [*held_out, *trained])
+    command = [sys.executable, "-m", "benchmarks.behaviour", "--only", "pictures", "--count", "2", "--steps", "1"]
+    command += ["--pictures", str(tmp_path / "pictures.safetensors"), "--json", str(tmp_path / "rows.json")]
+    done = subprocess.run(command, cwd=repository.ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    rows = {row["what"].strip(): row for row in json.loads((tmp_path / "rows.json").read_text())}
+    judge = ("the judge of pictures, on true clips: motion", "true clips: last frame, worst, dB")
+    assert all(rows[what]["right"] for what in judge)
+    assert rows["the first frame, held: last frame, median, dB"]["right"]
+    assert rows["pictures: last frame to what the first says, median, dB"]["wanted"] == ">= 25"
+    assert ("NO" in done.stdout) == (done.returncode == 1)

@@ -1,6 +1,7 @@
 """`python -m benchmarks.behaviour [CHECKPOINT]`: does the model do what is said of it? A table, and exit code 1 where it does not.
 
-Pictures and prompts are procedural and held out: drawn from seeds that training never uses. The default is the embedded model.
+Pictures and prompts are held out: procedural ones, drawn from seeds that training never uses, and real ones of the point "pictures",
+from ComfyUI's installed template packages. The default is the embedded model.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from dynamicrafter_core.devices import reused_memory
 from dynamicrafter_core.pipeline.pipeline import EMBEDDED
 from dynamicrafter_core.training.motions import MOTIONS
 
-from . import cost, points
+from . import cost, pictures, points
 from .subject import Row, Subject, tell
 
 POINTS = {
@@ -31,6 +32,7 @@ POINTS = {
     "eta": points.eta,
     "steps": points.steps,
     "ends": points.ends,
+    "pictures": pictures.pictures,
     "speed": cost.speed,
     "replay": cost.replay,
 }
@@ -40,11 +42,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.behaviour", description=__doc__)
     parser.add_argument("checkpoint", nargs="?", type=Path, help="default: the embedded model")
     parser.add_argument("--only", nargs="+", choices=POINTS, default=list(POINTS), help="some of the points")
-    parser.add_argument("--count", type=int, default=210, help="pairs of picture and prompt for the motion (210)")
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=210,
+        help="pairs of picture and prompt for the motion (210); no other point has more",
+    )
     parser.add_argument("--motions", nargs="+", choices=MOTIONS, help="kinds of motion (those it was taught)")
     parser.add_argument("--steps", type=int, help="of sampling (the model's own)")
     parser.add_argument("--cfg", type=float, help="text scale (the model's own)")
     parser.add_argument("--batch", type=int, default=16, help="clips at once (16)")
+    parser.add_argument("--pictures", default="", help="a file of packed pictures (the one in the cache)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), default="fp32")
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
@@ -53,7 +61,17 @@ def main() -> int:
     path = options.checkpoint or min(EMBEDDED.glob("*.safetensors"), default=EMBEDDED / "model.safetensors")
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.dtype]
     device = torch.device(options.device)
-    subject = Subject(path, device, dtype, options.count, options.batch, options.motions, options.steps, options.cfg)
+    subject = Subject(
+        path,
+        device,
+        dtype,
+        options.count,
+        options.batch,
+        options.motions,
+        options.steps,
+        options.cfg,
+        pack=options.pictures,
+    )
     rows: list[Row] = []
     for name in options.only:
         started = time.monotonic()

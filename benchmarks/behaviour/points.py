@@ -8,12 +8,11 @@ from torch import Tensor
 
 from dynamicrafter_core.models.layout import to_frames
 from dynamicrafter_core.training.clips import MovedClips
-from dynamicrafter_core.training.generate import decode, picture_latents
 from dynamicrafter_core.training.measures import conformity, nearest_frame, psnr
 from dynamicrafter_core.training.motion_judge import see_motion
 from dynamicrafter_core.training.motions import MOTIONS
 
-from .subject import Row, Subject, agreement, least, turned
+from .subject import Row, Subject, agreement, at_most, least, round_trip, turned
 
 DIAL_CLIPS = 24  # pictures for each setting of a dial
 MOVING = ("pan_left", "pan_right", "pan_up", "pan_down", "zoom_in", "zoom_out")
@@ -22,7 +21,7 @@ MOVING = ("pan_left", "pan_right", "pan_up", "pan_down", "zoom_in", "zoom_out")
 def autoencoder(subject: Subject) -> list[Row]:
     clips = subject.clips(0, min(subject.count, 64))
     frames = to_frames(clips.pixels)
-    made = torch.cat([_round_trip(subject, part) for part in frames.split(256)])
+    made = torch.cat([round_trip(subject, part) for part in frames.split(256)])
     return [least("1", "autoencoder: PSNR of held-out frames, dB", float(psnr(made, frames).mean()), 26)]
 
 
@@ -63,7 +62,7 @@ def silence(subject: Subject) -> list[Row]:
 def faithfulness(subject: Subject) -> list[Row]:
     clips = subject.clips(1000, 2 * DIAL_CLIPS)
     pictures = clips.pixels[:, :, 0]
-    wanted = _round_trip(subject, pictures)
+    wanted = round_trip(subject, pictures)
     scores, kept = {}, 0.0
     for name, dials in {"": {}, ", no VDG": {"vdg": False}, ", no context": {"context": False}}.items():
         made = subject.make(clips, **dials)
@@ -157,8 +156,8 @@ def ends(subject: Subject) -> list[Row]:
         least("5", "interpolation: last frame, PSNR dB", float(psnr(made[:, :, -1], last).mean()), 22),
         Row("5", "interpolation: middle to the true middle, PSNR dB", float(psnr(middle, true).mean())),
         Row("5", "  a cross-fade's, for comparison", float(psnr(fade, true).mean())),
-        _at_most("5", "interpolation: middle to a cross-fade, PSNR dB", float(psnr(middle, fade).mean()), 30),
-        _at_most("5", "loop: seam against neighbouring frames", float((seam / steps.mean(1)).median()), 1),
+        at_most("5", "interpolation: middle to a cross-fade, PSNR dB", float(psnr(middle, fade).mean()), 30),
+        at_most("5", "loop: seam against neighbouring frames", float((seam / steps.mean(1)).median()), 1),
         Row(
             "5",
             "  as shown, without the last frame: against the mean step",
@@ -178,14 +177,6 @@ def _series(what: str, settings: Sequence[float], values: list[float], falls: bo
     direction = "falls" if falls else "rises"
     share = sum(b <= a if falls else b >= a for a, b in pairs) / len(pairs)
     return [*_told(what, settings, values), Row("4", f"  {direction}, share of steps", share, direction, right)]
-
-
-def _at_most(point: str, what: str, value: float, most: float) -> Row:
-    return Row(point, what, value, f"<= {most:g}", value <= most)
-
-
-def _round_trip(subject: Subject, pictures: Tensor) -> Tensor:
-    return decode(subject.model, picture_latents(subject.model, pictures)[:, :, None])[:, :, 0]
 
 
 def _rows(clips: "object", index: list[int]) -> "object":

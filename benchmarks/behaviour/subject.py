@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dynamicrafter_core.training.clips import MovedClips, ProceduralClips
+from dynamicrafter_core.training.clips import Clips, MovedClips, ProceduralClips
 from dynamicrafter_core.training.evaluate import opposite_captions
-from dynamicrafter_core.training.generate import Dials, generate
+from dynamicrafter_core.training.generate import Dials, decode, generate, picture_latents
 from dynamicrafter_core.training.measures import nearest_frame
 from dynamicrafter_core.training.model import Model, load_model
 from dynamicrafter_core.training.motion_judge import Seen, see_motion
@@ -32,6 +32,10 @@ def least(point: str, what: str, value: float, least: float) -> Row:
     return Row(point, what, value, f">= {least:g}", value >= least)
 
 
+def at_most(point: str, what: str, value: float, most: float) -> Row:
+    return Row(point, what, value, f"<= {most:g}", value <= most)
+
+
 @dataclass
 class Subject:
     """`count` pairs of picture and prompt; the same numbers always mean the same pairs."""
@@ -45,6 +49,7 @@ class Subject:
     steps: int | None = None  # None, here and below: the model's own
     cfg: float | None = None
     split: str = "held-out"
+    pack: str = ""  # of real pictures; empty: the one in the cache
     model: Model = field(init=False)
     dials: Dials = field(init=False)
 
@@ -54,9 +59,9 @@ class Subject:
         self.dials = Dials(steps=self.steps or family.steps, text_scale=family.cfg if self.cfg is None else self.cfg)
         self.motions = self.motions or taught_motions(self.path)
         self.frames, self.fs = family.frames, family.fs_default or 12
-        low, high = family.fs_range or (8, 32)
+        self.fs_range = family.fs_range or (8, 32)
         self.source = ProceduralClips(
-            family.height, family.width, family.frames, list(self.motions), (low, high), 0, self.device
+            family.height, family.width, family.frames, list(self.motions), self.fs_range, 0, self.device
         )
 
     def clips(self, first: int, count: int, motions: Sequence[str] | None = None, fs: int | None = None) -> MovedClips:
@@ -65,7 +70,7 @@ class Subject:
         chosen = [names[number % len(names)] for number in range(first, first + count)]
         return self.source(self.split, range(first, first + count), motions=chosen, fs=[fs or self.fs] * count)
 
-    def make(self, clips: MovedClips, last: Tensor | None = None, fs: Tensor | None = None, **dials: object) -> Tensor:
+    def make(self, clips: Clips, last: Tensor | None = None, fs: Tensor | None = None, **dials: object) -> Tensor:
         """What the model makes of their first frames and captions."""
         chosen = replace(self.dials, **dials)  # type: ignore[arg-type]
         rows = range(0, len(clips.captions), self.batch)
@@ -86,6 +91,11 @@ class Subject:
     def see(self, made: Tensor, clips: MovedClips) -> list[Seen]:
         anchor = nearest_frame(made, clips.pixels[:, :, 0])
         return see_motion(made, anchor, clips.front[:, :, 0], clips.subjects, self.motions)
+
+
+def round_trip(subject: Subject, pictures: Tensor) -> Tensor:
+    """Through the autoencoder and back."""
+    return decode(subject.model, picture_latents(subject.model, pictures)[:, :, None])[:, :, 0]
 
 
 def taught_motions(path: Path) -> list[str]:

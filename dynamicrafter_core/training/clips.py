@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checks import check_integer
 from ..errors import InputError
-from .motions import MOTIONS, find_motions, rates_of
+from .motions import MOTIONS, find_motion, find_motions, rates_of
 from .scenes import GROUND, OBJECT, PLAIN, WATER, Scenes, draw_scenes, render
 from .seeds import Word, generator
 
@@ -60,7 +60,7 @@ def extents_of(fs: Tensor, frames: int) -> Tensor:
 
 def caption(motion: str, front: int, thing: str, choice: Sequence[float]) -> str:
     """One of the ways to say it, by three numbers in 0..1."""
-    phrases, pictures = MOTIONS[motion].phrases, _PICTURES[front]
+    phrases, pictures = find_motion(motion).phrases, _PICTURES[front]
     phrase = phrases[int(choice[0] * len(phrases))].format(thing=thing)
     picture = pictures[int(choice[1] * len(pictures))].format(thing=thing)
     return (phrase, f"{picture}, {phrase}", f"{phrase}, {picture}")[int(choice[2] * 3)]
@@ -108,11 +108,11 @@ class ProceduralClips:
         slow, fast = self.fs[1], self.fs[0]
         # Even in speed, not in fs: otherwise most clips would hardly move.
         fs = given.get("fs") or [round(1 / (1 / slow + c[1] * (1 / fast - 1 / slow))) for c in choices]
-        fronts = [_pick(_FRONTS[MOTIONS[m].subject], c[2]) for m, c in zip(motions, choices, strict=True)]
+        fronts = [pick(_FRONTS[find_motion(m).subject], c[2]) for m, c in zip(motions, choices, strict=True)]
         scenes = draw_scenes(rows, fronts, self.unit, self.device)
         said = [caption(m, f, t, c[3:]) for m, f, t, c in zip(motions, fronts, scenes.things, choices, strict=True)]
         strengths = given.get("strengths") or [
-            _pick(self.strengths, float(torch.rand((), generator=generator(*row, "strength")))) for row in rows
+            pick(self.strengths, float(torch.rand((), generator=generator(*row, "strength")))) for row in rows
         ]
         return self.move(scenes, motions, torch.tensor(fs), said, torch.tensor(strengths))
 
@@ -132,5 +132,5 @@ class ProceduralClips:
         return MovedClips(pixels, captions, fs.to(self.device), motions, extents[:, -1], front, scenes, strength=held)
 
 
-def _pick(options: Sequence[_T], choice: float) -> _T:
+def pick(options: Sequence[_T], choice: float) -> _T:
     return options[int(choice * len(options))]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from .recipe import read_recipe
 
 
@@ -16,20 +17,24 @@ def add_arguments(subparsers: Any) -> None:
         help="train a model, or a LoRA, as a recipe says",
         description="Train as a recipe says. The same command goes on with a run that was stopped or killed.",
     )
-    parser.add_argument("recipe", help="a JSON file, or a recipe of the package: embedded, tiny")
+    parser.add_argument("recipe", help="a JSON file, or a recipe of the package: embedded, pictures, tiny")
     parser.add_argument("--output", "-o", type=Path, help="the run's folder (default: train-NAME)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument("--minutes", type=float, help="stop after so long, with everything saved")
+    parser.add_argument("--split", action="store_true", help="write the weights again, in a file for each part")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """0: done; 3: stopped before the end, to be resumed."""
+    from ..checkpoints.conversion import convert
     from ..devices import reused_memory
     from .trainer import Trainer
 
     recipe = read_recipe(arguments.recipe)
+    if arguments.split and recipe.lora is not None:
+        raise InputError("A LoRA has no parts to split; leave --split out.")
     folder = arguments.output or Path(f"train-{recipe.name}")
     command = shlex.join(["dynamicrafter", "train", arguments.recipe])
 
@@ -51,12 +56,16 @@ def run(arguments: argparse.Namespace) -> int:
         for each, handler in previous.items():
             signal.signal(each, handler)
         trainer.ranks.close()
+    weights = result or trainer.so_far
+    if arguments.split and weights is not None:
+        convert(weights, weights, dtype="keep", layout="split", overwrite=True)
     if result is not None:
         sys.stdout.write(f"{result}\n")
         return 0
     done = trainer.position.stage >= len(recipe.stages)
     if not done and trainer.ranks.first:
-        sys.stdout.write(f"stopped at step {trainer.total} of {recipe.total_steps()}; state in {folder}\n")
+        so_far = f", weights so far in {trainer.so_far}" if trainer.so_far else ""
+        sys.stdout.write(f"stopped at step {trainer.total} of {recipe.total_steps()}; state in {folder}{so_far}\n")
     return 0 if done else 3
 
 

@@ -5,6 +5,7 @@ The gap between the loss under the right prompt and under the opposite one opens
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 import torch
@@ -13,13 +14,15 @@ from torch.nn import functional as F
 
 from ..models.layout import to_frames
 from .clips import Clips, MovedClips, caption
+from .fidelity import keep
 from .generate import Dials, decode, generate, picture_latents
 from .inputs import Latents, condition, encode_clips
 from .measures import nearest_frame, psnr
 from .model import Model
 from .motion_judge import see_motion
-from .motions import MOTIONS
+from .motions import find_motion
 from .objectives import predict
+from .picture_clips import CAMERA, MIXTURES, FilmedClips
 from .recipe import Stage, Timesteps
 from .seeds import normal
 
@@ -70,7 +73,7 @@ def evaluate_losses(model: Model, clips: Clips, rows: list[Any]) -> dict[str, fl
 
 def opposite_captions(clips: MovedClips) -> list[str]:
     fronts = clips.scenes.front.tolist()
-    names = [MOTIONS[motion].opposite or motion for motion in clips.motions]
+    names = [find_motion(motion).opposite or motion for motion in clips.motions]
     things = clips.scenes.things
     return [caption(*each, (0.0, 0.0, 0.0)) for each in zip(names, fronts, things, strict=True)]
 
@@ -97,12 +100,32 @@ def evaluate_motion(model: Model, clips: MovedClips, dials: Dials) -> Evaluation
     return Evaluation(figures, made[:8], words[:8])
 
 
+@torch.no_grad()
+def evaluate_pictures(model: Model, clips: FilmedClips, dials: Dials) -> Evaluation:
+    """Clips made from real pictures: do they move as told, and what is left of the picture at their end?"""
+    made = generate(model, clips.pixels[:, :, 0], clips.captions, clips.fs, clips.pixels.shape[2], dials)
+    seen = see_motion(made, motions=(*CAMERA, *MIXTURES))
+    right = [one.motion == wanted for one, wanted in zip(seen, clips.motions, strict=True)]
+    kept = keep(made, clips)
+    figures = {
+        "motion": sum(right) / len(right),
+        "last_psnr": median(one.psnr for one in kept),
+        "detail": median(one.detail for one in kept),
+        "drift": median(one.drift for one in kept),
+    }
+    words = [f"{caption} ({one.motion})" for caption, one in zip(clips.captions, seen, strict=True)]
+    return Evaluation(figures, made[:8], words[:8])
+
+
 def evaluate(model: Model, clips: Clips, stage: Stage, rows: list[Any], dials: Dials) -> Evaluation:
     if stage.objective == "autoencoder":
         return evaluate_autoencoder(model, clips)
     if stage.objective == "towers" or stage.frames == 1:
         return Evaluation({})
     figures = evaluate_losses(model, clips, rows)
+    if isinstance(clips, FilmedClips) and stage.vdg:
+        filmed = evaluate_pictures(model, clips, dials)
+        return Evaluation({**figures, **filmed.figures}, filmed.strips, filmed.captions)
     if isinstance(clips, MovedClips) and stage.vdg:
         made = evaluate_motion(model, clips, dials)
         return Evaluation({**figures, **made.figures}, made.strips, made.captions)

@@ -22,7 +22,7 @@ from ..models.resblock import TemporalConv
 from ..models.transformers import TemporalTransformer
 from ..part_names import PARTS, PREFIXES, PartName
 from .initial import initialise
-from .recipe import Recipe
+from .recipe import Recipe, recipes_folder
 from .seeds import seed_of
 
 GROUPS = ("unet.spatial", "unet.temporal", "unet.vdg")
@@ -107,7 +107,8 @@ def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Mode
     family = find_family(recipe.family)
     parts: dict[PartName, nn.Module] = {}
     if recipe.initial:
-        loaded = load_model(recipe.initial, device, dtype)
+        files = [recipes_folder() / "model.safetensors" if name == "embedded" else name for name in recipe.initial]
+        loaded = load_model(files, device, dtype)
         family, parts = loaded.family, loaded.parts
     for name, given in recipe.model.items():
         if name not in CONFIGS:

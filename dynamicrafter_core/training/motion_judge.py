@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .motions import MOTIONS, RATES, find_motions, rates_of
+from .camera import light, look
+from .motions import MOTIONS, RATES, find_motion, find_motions, rates_of
 
 EXTENTS = (0.04, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3, 0.36)  # in picture widths, from the first frame to the last
 LARGEST = 32  # pixels along the longer side: enough to see motion by, and noise is averaged away
@@ -67,7 +68,7 @@ def _see(
     progress = (chosen - anchor[:, None]) / max(1, frames - 1)
     picture = clips[rows, :, anchor]  # b 3 h w
     shown = clips.transpose(1, 2)[rows[:, None], chosen]  # b k 3 h w
-    candidates = [(name, extent) for name in names for extent in (extents if MOTIONS[name].rates else (0.0,))]
+    candidates = [(name, extent) for name in names for extent in (extents if find_motion(name).rates else (0.0,))]
     changes = [rates_of([name])[0] * extent * progress[..., None] for name, extent in candidates]
     errors = torch.stack([_misfit(shown, picture, front, change) for change in changes])  # candidates b
     return [_answer(candidates, errors[:, row].tolist()) for row in range(len(clips))]
@@ -94,12 +95,7 @@ def _misfit(shown: Tensor, picture: Tensor, front: Tensor | None, change: Tensor
     longer = max(height, width)
     rate = dict(zip(RATES, change.to(device).unbind(-1), strict=True))  # b k
     wide = {name: value[..., None, None] for name, value in rate.items()}
-    x = (((torch.arange(width, device=device) + 0.5) - width / 2) / longer).expand(height, width)
-    y = (((torch.arange(height, device=device) + 0.5) - height / 2) / longer)[:, None].expand(height, width)
-
-    u, v = x - wide["view_x"], y - wide["view_y"]
-    cos, sin, zoom = wide["view_turn"].cos(), wide["view_turn"].sin(), wide["view_zoom"].exp()
-    u, v = (u * cos + v * sin) / zoom, (v * cos - u * sin) / zoom  # b k h w: where each pixel comes from
+    u, v = look(wide, height, width, longer, device)  # b k h w: where each pixel comes from
     known = torch.ones_like(u)
     if front is not None:
         mask = front.to(device)
@@ -110,8 +106,8 @@ def _misfit(shown: Tensor, picture: Tensor, front: Tensor | None, change: Tensor
     inside = (grid.abs().amax(-1) <= 1).float()
     moved = F.grid_sample(picture, grid.flatten(1, 2), padding_mode="border", align_corners=False)
     moved = moved.unflatten(2, (grid.shape[1], height)).transpose(1, 2)  # b k 3 h w
-    light, dark = (rate[name].clamp(0, 0.9)[..., None, None, None] for name in ("light", "dark"))
-    moved = ((moved + 1) / 2 * (1 - dark) * (1 - light) + light) * 2 - 1
+    shine = {name: rate[name][..., None, None, None] for name in ("light", "dark")}
+    moved = light((moved + 1) / 2, shine) * 2 - 1
     weight = (known * inside)[:, :, None]
     squares = ((moved - shown) ** 2).mean(2, keepdim=True) * weight
     return (squares.sum((1, 2, 3, 4)) / weight.sum((1, 2, 3, 4)).clamp(min=1)).float().cpu()

@@ -145,13 +145,34 @@ MOTIONS: Mapping[str, Motion] = MappingProxyType(
 )
 
 
+MIX = 0.7  # how fast each of two motions is that a clip shows together
+
+
+def mixed(first: str, second: str) -> Motion:
+    """Both at once, as "pan_left+zoom_in"; each phrase of one with a phrase of the other."""
+    a, b = MOTIONS[first], MOTIONS[second]
+    names = [motion.opposite or motion.name for motion in (a, b)]
+    phrases = tuple(f"{a.phrases[i % len(a.phrases)]} and {phrase}" for i, phrase in enumerate(b.phrases))
+    rates = {rate: MIX * (a.rates.get(rate, 0.0) + b.rates.get(rate, 0.0)) for rate in {**a.rates, **b.rates}}
+    return Motion(f"{first}+{second}", "any", "+".join(names), phrases, MappingProxyType(rates))
+
+
+def find_motion(name: str) -> Motion:
+    """One of MOTIONS, or two of them with a + between."""
+    words = name.split("+")
+    unknown = [word for word in words if word not in MOTIONS]
+    if unknown or len(words) > 2:
+        raise InputError(
+            f"There is no motion {(unknown or [name])[0]!r}; the motions are {', '.join(MOTIONS)}, and two of them "
+            "with + between."
+        )
+    return MOTIONS[name] if len(words) == 1 else mixed(*words)
+
+
 def find_motions(names: list[str] | tuple[str, ...]) -> tuple[Motion, ...]:
-    unknown = [name for name in names if name not in MOTIONS]
-    if unknown:
-        raise InputError(f"There is no motion {unknown[0]!r}; the motions are {', '.join(MOTIONS)}.")
-    return tuple(MOTIONS[name] for name in names)
+    return tuple(find_motion(name) for name in names)
 
 
 def rates_of(names: list[str] | tuple[str, ...]) -> Tensor:
     """[len(names), len(RATES)]"""
-    return torch.tensor([[MOTIONS[name].rates.get(rate, 0.0) for rate in RATES] for name in names])
+    return torch.tensor([[find_motion(name).rates.get(rate, 0.0) for rate in RATES] for name in names])

@@ -75,7 +75,7 @@ class Recipe:
     data: Mapping[str, Any]
     model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # part -> its config's figures
     figures: Mapping[str, Any] = field(default_factory=dict)  # of the family record, for this model
-    initial: tuple[str, ...] = ()  # checkpoint files to start from
+    initial: tuple[str, ...] = ()  # checkpoint files to start from; "embedded" is the model that comes with the package
     lora: Mapping[str, Any] | None = None  # train this small addition instead of the weights
     precision: Literal["auto", "fp32", "bf16"] = "fp32"  # auto: bf16 where the device calculates in it
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"  # of the file at the end
@@ -95,7 +95,7 @@ def recipes_folder() -> Path:
 
 
 def read_recipe(given: str | os.PathLike[str]) -> Recipe:
-    """A JSON file, or the name of a recipe that comes with the package (embedded, tiny)."""
+    """A JSON file, or the name of a recipe that comes with the package (embedded, pictures, tiny)."""
     path = Path(given)
     if not path.suffix and not path.exists():
         path = recipes_folder() / f"{path.name}.json"

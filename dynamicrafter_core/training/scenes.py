@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .camera import light, look
 from .motions import RATES
 from .seeds import Word
 from .textures import Dice, canvases
@@ -86,16 +87,12 @@ def render(scenes: Scenes, rates: Tensor, extents: Tensor, height: int, width: i
     change = dict(
         zip(RATES, (rates.to(device)[:, :, None] * extents.to(device)[:, None]).unbind(1), strict=True)
     )  # n t
-    x = ((torch.arange(width, device=device) + 0.5) - width / 2) / unit
-    y = (((torch.arange(height, device=device) + 0.5) - height / 2) / unit)[:, None]
 
     def wide(value: Tensor) -> Tensor:
         return value[..., None, None] if value.ndim == 2 else value[:, None, None, None]  # n t 1 1
 
-    # From the screen back into the scene: the view's shift, turn and zoom undone.
-    x, y = x - wide(change["view_x"]), y - wide(change["view_y"])
-    cos, sin, zoom = wide(change["view_turn"].cos()), wide(change["view_turn"].sin()), wide(change["view_zoom"].exp())
-    x, y = (x * cos + y * sin) / zoom, (y * cos - x * sin) / zoom  # n t h w
+    x, y = look({name: wide(value) for name, value in change.items()}, height, width, unit, device)  # n t h w
+    zoom = wide(change["view_zoom"].exp())
 
     growth = wide(change["object_size"].exp())
     u = (x - wide(scenes.place[:, 0]) - wide(change["object_x"])) / growth
@@ -111,9 +108,8 @@ def render(scenes: Scenes, rates: Tensor, extents: Tensor, height: int, width: i
     is_object = front == OBJECT
     over = _sample(scenes.front_canvas, torch.where(is_object, u, wave_x), torch.where(is_object, v, y))
     picture = torch.lerp(back, over, cover[:, None])
-    light = change["light"].clamp(0, 0.9)[:, None, :, None, None]
-    dark = change["dark"].clamp(0, 0.9)[:, None, :, None, None]
-    picture = picture * (1 - dark) * (1 - light) + light
+    shine = {name: change[name][:, None, :, None, None] for name in ("light", "dark")}
+    picture = light(picture, shine)
     return picture * 2 - 1, cover[:, None]
 
 

@@ -3,6 +3,7 @@
 state.safetensors   everything needed to go on; replaced as a whole, so that a kill leaves the one before
 log.jsonl           a line for every report of the loss, and for every evaluation
 report.html         the same as curves, with samples
+so-far.safetensors  the averaged weights of a run that was stopped
 model.safetensors   the result, once there is one
 """
 
@@ -39,6 +40,10 @@ class RunFolder:
     @property
     def state_file(self) -> Path:
         return self.path / "state.safetensors"
+
+    @property
+    def so_far(self) -> Path:
+        return self.path / "so-far.safetensors"
 
     @property
     def log_file(self) -> Path:

@@ -44,6 +44,7 @@ class Trainer:
         self.position = Position()
         self.samples: list[tuple[str, Tensor]] = []
         self.stopped = False
+        self.so_far: Path | None = None  # the averaged weights of a run that was stopped
         saved = self.folder.load()
         self.waiting: dict[str, Tensor] = {}  # of the optimiser, until its stage begins
         if saved is not None:
@@ -140,6 +141,9 @@ class Trainer:
                 saved_at = time.monotonic()
             if up and done < stage.steps:
                 shares.close()
+                if stage.objective == "diffusion":
+                    with optimiser.averaged():
+                        self.so_far = self.export(self.folder.so_far) if ranks.first else None
                 return False
         shares.close()
         self._finish(stage, source, optimiser, trained)

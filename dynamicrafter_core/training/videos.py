@@ -80,7 +80,7 @@ class VideoClips:
         room = max(0, shots.count - 1 - stride * (self.frames - 1))
         first = int(chance[1] * (room + 1))
         places = [min(first + stride * index, shots.count - 1) for index in range(self.frames)]
-        fitted = {place: _fit(frame, self.height, self.width) for place, frame in shots.read(set(places))}
+        fitted = {place: fit_frame(frame, self.height, self.width) for place, frame in shots.read(set(places))}
         pixels = torch.stack([fitted.get(place, fitted[places[-1]]) for place in places], 1)  # 3 t h w
         fs = max(1, round(shots.rate / stride)) if self.fs_meaning == "fps" else stride
         return pixels, item.caption().strip(), fs
@@ -204,7 +204,7 @@ class _Frames:
             yield place, torch.from_numpy(np.asarray(Image.open(self.files[place]).convert("RGB")).copy())
 
 
-def _fit(frame: Tensor, height: int, width: int) -> Tensor:
+def fit_frame(frame: Tensor, height: int, width: int) -> Tensor:
     """uint8 [H,W,3] -> [3,height,width] in -1..1: scaled to cover, then cut to the middle."""
     pixels = frame.permute(2, 0, 1)[None].float() / 127.5 - 1
     factor = max(height / pixels.shape[2], width / pixels.shape[3])

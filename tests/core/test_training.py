@@ -15,6 +15,7 @@ from training_recipes import only, small_recipe
 from dynamicrafter_core import devices
 from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
 from dynamicrafter_core.errors import InputError
+from dynamicrafter_core.pipeline.pipeline import EMBEDDED
 from dynamicrafter_core.training.command import main
 from dynamicrafter_core.training.recipe import Recipe, parse_recipe, read_recipe
 from dynamicrafter_core.training.trainer import Trainer
@@ -157,13 +158,32 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
 def test_the_command_stops_in_time_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "recipe.json").write_text(only("joint", steps=2).source)
     command = ["train", str(tmp_path / "recipe.json"), "-o", str(tmp_path / "run"), "--device", "cpu", "--quiet"]
-    assert main([*command, "--minutes", "0"]) == 3
+    assert main([*command, "--minutes", "0", "--split"]) == 3
     assert "stopped at step 1 of 2" in capsys.readouterr().out
+    so_far = tmp_path / "run" / "so-far.safetensors"
     assert main(command) == 0
-    assert Path(capsys.readouterr().out.strip()).is_file()
+    result = Path(capsys.readouterr().out.strip())
+    assert load_file(so_far).keys() == load_file(result).keys()
+    parts = [so_far.with_name(f"so-far.{part}.safetensors") for part in load_checkpoint(so_far).parts]
+    whole, split = load_checkpoint(so_far), load_checkpoint(parts[0], extra=parts[1:])
+    assert same(whole.state_dict("unet"), split.state_dict("unet")) and split.family == whole.family
 
 
-@pytest.mark.parametrize("name", ["tiny", "embedded"])
+@pytest.mark.slow
+def test_a_recipe_continues_from_the_embedded_model(tmp_path: Path) -> None:
+    recipe = only("joint", steps=1, lr=0.0, model={}, initial=["embedded"])
+    trained, given = train(recipe, tmp_path), load_file(EMBEDDED / "model.safetensors")
+    key = "model.diffusion_model.out.2.weight"
+    assert torch.equal(trained[key], given[key])
+
+
+def test_a_lora_is_not_split(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text(only("joint", lora={"rank": 1}).source)
+    with pytest.raises(InputError, match="leave --split out"):
+        main(["train", str(tmp_path / "recipe.json"), "--split"])
+
+
+@pytest.mark.parametrize("name", ["tiny", "embedded", "pictures"])
 def test_the_recipes_of_the_package_are_whole(name: str) -> None:
     assert read_recipe(name).name == name
 

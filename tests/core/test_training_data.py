@@ -81,8 +81,8 @@ def test_no_more_of_a_video_is_kept_than_its_clip(tmp_path: Path, monkeypatch: p
     save_clip(moving_bar(40, width=160), tmp_path / "long.mp4", 8)
     (tmp_path / "long.txt").write_text("long")
     fitted = []
-    real = videos._fit
-    monkeypatch.setattr(videos, "_fit", lambda frame, *size: fitted.append(frame.shape) or real(frame, *size))
+    real = videos.fit_frame
+    monkeypatch.setattr(videos, "fit_frame", lambda frame, *size: fitted.append(frame.shape) or real(frame, *size))
     clips = VideoClips(tmp_path, 16, 16, 4, strides=(2, 2))("train", range(3))
     assert len(fitted) == 3 * 4
     assert not torch.equal(clips.pixels[0], clips.pixels[1])
