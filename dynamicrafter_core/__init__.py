@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .checkpoints.checkpoint import load_checkpoint
     from .checkpoints.conversion import convert
     from .checkpoints.detection import detect
+    from .checkpoints.merging import merge
     from .diffusion.consistency import consistency_timesteps, sample_consistency
     from .diffusion.guidance import guide
     from .diffusion.sampling import sample_ddim
@@ -51,6 +52,7 @@ __all__ = [
     "detect",
     "guide",
     "load_checkpoint",
+    "merge",
     "preprocess_for_clip",
     "sample_consistency",
     "sample_ddim",
@@ -76,6 +78,7 @@ _HOMES = {
     "detect": "checkpoints.detection",
     "guide": "diffusion.guidance",
     "load_checkpoint": "checkpoints.checkpoint",
+    "merge": "checkpoints.merging",
     "preprocess_for_clip": "models.preprocess",
     "sample_consistency": "diffusion.consistency",
     "sample_ddim": "diffusion.sampling",

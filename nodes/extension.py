@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .conditioning import DynamiCrafterImageContext, DynamiCrafterVisualGuidance
 from .decoding import DynamiCrafterDecode
 from .loading import DynamiCrafterLoad, DynamiCrafterLoadParts
+from .merging import DynamiCrafterMergeParts
 from .replacements import register_replacements
 from .sampling import DynamiCrafterDDIM, DynamiCrafterGuider, DynamiCrafterSampler, DynamiCrafterSchedule
 
@@ -18,6 +19,7 @@ NODES: list[type[io.ComfyNode]] = [
     DynamiCrafterDDIM,
     DynamiCrafterSchedule,
     DynamiCrafterDecode,
+    DynamiCrafterMergeParts,
 ]
 
 

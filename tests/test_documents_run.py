@@ -35,6 +35,7 @@ WITHOUT_O = {
     "generate": {"clip-generate.mp4"},
     "inspect": set(),
     "convert": {"model_fp16.safetensors"},
+    "merge": {"merged.safetensors"},
 }
 
 pytestmark = pytest.mark.slow

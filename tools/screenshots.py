@@ -1,6 +1,6 @@
 """Take the pictures: every workflow in docs/screenshots/, its thumbnail in workflows/, every node in web/docs/.
 
-python tools/screenshots.py [workflow ...]     needs a Chromium or Chrome; runs the workflows with the embedded model
+python tools/screenshots.py [workflow or node id ...]     needs a Chromium or Chrome; runs the workflows with the embedded model
 
 Text to video, which the embedded model cannot do, runs on a stand-in, and shows noise.
 """
@@ -101,11 +101,9 @@ def main(names: list[str]) -> int:
             browser.open_tab(server, found) as tab,
         ):
             tab.page.evaluate("() => window.app.extensionManager.setting.set('LiteGraph.Canvas.MinFontSizeForLOD', 0)")
-            for name in names or examples.EXAMPLES:
-                shoot_workflow(tab, name)
-            if not names:
-                for node in translations.ours(server.get("/object_info")):
-                    shoot_node(tab, node)
+            nodes = translations.ours(server.get("/object_info"))
+            for name in names or [*examples.EXAMPLES, *nodes]:
+                shoot_node(tab, name) if name in nodes else shoot_workflow(tab, name)
     return 0
 
 

@@ -44,6 +44,10 @@ class Source:
     def dtype(self, key: str) -> torch.dtype:
         return self.opened.dtypes[self.names[key]]
 
+    def release(self) -> None:
+        """Give back the memory of the tensors read so far."""
+        self.opened.tensors.release()
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -57,7 +61,7 @@ class Checkpoint:
     def parts(self) -> tuple[PartName, ...]:
         return tuple(self.sources)
 
-    def _source(self, part: PartName) -> Source:
+    def source(self, part: PartName) -> Source:
         if part not in PARTS:
             raise InputError(f"There is no part {part!r}; the parts are {', '.join(PARTS)}.")
         if part not in self.sources:
@@ -68,16 +72,16 @@ class Checkpoint:
         return self.sources[part]
 
     def shapes(self, part: PartName) -> Shapes:
-        return self._source(part).shapes
+        return self.source(part).shapes
 
     def state_dict(self, part: PartName) -> dict[str, Tensor]:
         """Released key (without the part's prefix) -> view of the file."""
-        source = self._source(part)
+        source = self.source(part)
         return {key: source.tensor(key) for key in source.names}
 
     def scales(self, part: PartName) -> dict[str, Tensor]:
         """What a quantised file holds beside the part's weights, which mean nothing without it; mostly empty."""
-        source = self._source(part)
+        source = self.source(part)
         return {key: source.opened.tensors[name] for key, name in source.scales.items()}
 
     def load(
@@ -88,7 +92,7 @@ class Checkpoint:
         operations: Any = nn,
     ) -> nn.Module:
         """The part as a module for inference. Without a dtype it keeps the file's, and on the CPU it is the mapped file."""
-        source = self._source(part)
+        source = self.source(part)
         if source.scales:
             raise InputError(
                 f"{source.opened.path} is quantised ({len(source.scales)} scales beside the {part}'s weights), which "
@@ -102,7 +106,7 @@ class Checkpoint:
             passed += stored.nbytes if state[key] is not stored else 0
             if passed > RELEASE_EVERY:
                 del stored
-                source.opened.tensors.release()
+                source.release()
                 passed = 0
         module.load_state_dict(state, assign=True)
         return module.eval()

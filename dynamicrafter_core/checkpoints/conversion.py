@@ -93,10 +93,23 @@ def convert(
             f"{', '.join(get_args(Layout))}."
         )
     checkpoint = load_checkpoint(source, variant, extra)
+    return write_checkpoint(checkpoint, [source, *extra], target, dtype, layout, on_progress, overwrite)
+
+
+def write_checkpoint(
+    checkpoint: Checkpoint,
+    sources: Iterable[str | os.PathLike[str]],
+    target: str | os.PathLike[str],
+    dtype: DType = "fp16",
+    layout: Layout = "whole",
+    on_progress: Progress | None = None,
+    overwrite: bool = False,
+    about: Mapping[str, Any] | None = None,
+) -> tuple[Path, ...]:
+    """`sources` are the files it is read from, none of which may be the target; `about` goes into the metadata."""
     plan = _plan(checkpoint, Path(target), dtype, layout)
-    sources = {Path(source), *map(Path, extra)}
     for path in plan:
-        _check_target(path, sources, overwrite)
+        _check_target(path, map(Path, sources), overwrite)
     total = sum(entry.nbytes for entries in plan.values() for entry in entries)
     free = shutil.disk_usage(Path(target).parent).free
     if total > free:
@@ -105,7 +118,7 @@ def convert(
             "or convert to fp16 or with layout 'pruned'."
         )
 
-    metadata = _metadata(checkpoint)
+    metadata = _metadata(checkpoint, about or {})
     done = 0
     with ExitStack() as stack:
         for path, entries in plan.items():
@@ -160,11 +173,11 @@ def _check_target(path: Path, sources: Iterable[Path], overwrite: bool) -> None:
     check_writable(path)
 
 
-def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
+def _metadata(checkpoint: Checkpoint, about: Mapping[str, Any]) -> dict[str, str]:
     """What the source says of itself, with the variant found and the figures in which it is not the released one."""
     first = next(iter(checkpoint.sources.values())).opened
     kept = dict(first.metadata) if first.container.startswith("safetensors") else {}
-    own: dict[str, Any] = {}
+    own: dict[str, Any] = {**about}
     if not checkpoint.detection.ambiguous:
         own["family"] = checkpoint.family.name
     released = find_family(checkpoint.detection.name)
@@ -203,7 +216,7 @@ def _write(file: BinaryIO, entries: list[_Entry], metadata: Mapping[str, str]) -
             passed += piece.nbytes
         if passed > RELEASE_EVERY:
             del piece, converted
-            entry.source.opened.tensors.release()
+            entry.source.release()
             passed = 0
 
 

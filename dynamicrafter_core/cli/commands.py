@@ -47,18 +47,28 @@ def make_clip(arguments: Namespace) -> int:
 def convert(arguments: Namespace) -> int:
     from ..checkpoints.conversion import convert
 
+    return _write_checkpoint(convert, arguments, arguments.source, arguments.target, extra=arguments.extra)
+
+
+def merge(arguments: Namespace) -> int:
+    from ..checkpoints.merging import merge
+
+    shares = {part: getattr(arguments, part) for part in ("spatial", "temporal", "projector")}
+    return _write_checkpoint(merge, arguments, arguments.first, arguments.second, arguments.target, **shares)
+
+
+def _write_checkpoint(write: Callable[..., tuple[Path, ...]], arguments: Namespace, *files: str, **more: Any) -> int:
     bars = Bars(arguments.quiet, unit="B")
     with notes(arguments.quiet):
         try:
-            written = convert(
-                arguments.source,
-                arguments.target,
-                arguments.dtype,
-                arguments.layout,
-                arguments.variant,
+            written = write(
+                *files,
+                dtype=arguments.dtype,
+                layout=arguments.layout,
+                variant=arguments.variant,
                 on_progress=lambda done, total: bars("convert", done, total),
                 overwrite=arguments.overwrite,
-                extra=arguments.extra,
+                **more,
             )
         finally:
             bars.close()
@@ -129,5 +139,6 @@ COMMANDS: Mapping[str, Callable[[Namespace], int]] = {
     "loop": make_clip,
     "generate": make_clip,
     "convert": convert,
+    "merge": merge,
     "inspect": inspect,
 }

@@ -129,18 +129,30 @@ def make_parser() -> argparse.ArgumentParser:
         "dynamicrafter convert model.ckpt model.safetensors --dtype fp16",
     )
     convert.add_argument("source", metavar="SOURCE", help="a .ckpt or .safetensors file")
-    convert.add_argument("target", metavar="TARGET", help="a .safetensors file to write")
-    convert.add_argument("--dtype", default="fp16", choices=("fp16", "bf16", "fp32", "keep"), help="(default: fp16)")
-    convert.add_argument(
-        "--layout",
-        default="whole",
-        choices=("whole", "pruned", "split"),
-        help="whole: all parts; pruned: without the CLIP towers; split: a file for each part (default: whole)",
-    )
+    _add_target(convert)
     convert.add_argument("--variant", default="auto", metavar="NAME", help="which released model SOURCE is")
     convert.add_argument("--extra", action="append", default=[], metavar="FILE", help="a file with further parts")
-    convert.add_argument("--overwrite", action="store_true", help="replace TARGET if it exists")
-    convert.add_argument("--quiet", action="store_true", help="no bar, no notes: errors only")
+
+    merge = command(
+        "merge",
+        "FIRST SECOND TARGET",
+        "mix parts of two models into one file",
+        "dynamicrafter merge dynamicrafter_512.ckpt sd21_style.safetensors styled.safetensors --spatial 0.5",
+    )
+    merge.add_argument("first", metavar="FIRST", help="the model to start from")
+    merge.add_argument(
+        "second", metavar="SECOND", help="a model of the family, or a fine-tune of Stable Diffusion 2 (spatial only)"
+    )
+    for part, what in (
+        ("spatial", "spatial layers"),
+        ("temporal", "temporal layers"),
+        ("projector", "image projector"),
+    ):
+        merge.add_argument(
+            f"--{part}", type=float, default=0.0, metavar="N", help=f"share of SECOND's {what}, 0 to 1 (default: 0)"
+        )
+    _add_target(merge)
+    merge.add_argument("--variant", default="auto", metavar="NAME", help="which released model FIRST is")
 
     inspect = command(
         "inspect", "FILE", "show what a checkpoint file is, and why", "dynamicrafter inspect model.safetensors --json"
@@ -150,6 +162,20 @@ def make_parser() -> argparse.ArgumentParser:
     inspect.add_argument("--json", action="store_true", help="for programs")
     add_training(commands)
     return parser
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    """The checkpoint that a command writes."""
+    parser.add_argument("target", metavar="TARGET", help="a .safetensors file to write")
+    parser.add_argument("--dtype", default="fp16", choices=("fp16", "bf16", "fp32", "keep"), help="(default: fp16)")
+    parser.add_argument(
+        "--layout",
+        default="whole",
+        choices=("whole", "pruned", "split"),
+        help="whole: all parts; pruned: without the CLIP towers; split: a file for each part (default: whole)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace TARGET if it exists")
+    parser.add_argument("--quiet", action="store_true", help="no bar, no notes: errors only")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

@@ -29,6 +29,7 @@ PROMISED = [
     "guide",
     "preprocess_for_clip",
     "load_checkpoint",
+    "merge",
     "detect",
     "FAMILIES",
     "Pipeline",
