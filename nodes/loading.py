@@ -8,8 +8,9 @@ from ..dynamicrafter_core.families import FAMILIES, FINE_TUNES, Family
 from .host import files, loading
 from .host.feedback import refuse, show
 
-# Distilled models run in the library alone.
-VARIANTS = ["auto", *(name for name, family in FAMILIES.items() if not family.consistency), *FINE_TUNES]
+# In the order in which the pack came to know them.
+DISTILLED = [name for name, family in FAMILIES.items() if family.consistency]
+VARIANTS = ["auto", *(name for name in FAMILIES if name not in DISTILLED), *FINE_TUNES, *DISTILLED]
 
 VARIANT = {
     "options": VARIANTS,

@@ -5,16 +5,16 @@ from typing import Any
 from comfy_api.latest import io
 
 from .host import files, sampler_settings, sampling_run
-from .host.ddim import ddim_sampler
 from .host.feedback import refuse, show
+from .host.sampling_run import published_sampler
 
 CFG_TEXT = {
     "default": -1.0,
     "min": -1.0,
     "max": 30.0,
     "step": 0.1,
-    "tooltip": "How strictly the video follows the prompt. -1: the model's own value (7.5 for DynamiCrafter and ToonCrafter, 12 for "
-    "VideoCrafter, 2 for the embedded model).",
+    "tooltip": "How strictly the video follows the prompt. -1: the model's own value (7.5 for DynamiCrafter, ToonCrafter and T2V-Turbo, "
+    "12 for VideoCrafter, 2 for the embedded model).",
 }
 CFG_IMAGE = {
     "default": -1.0,
@@ -43,8 +43,8 @@ STEPS = {
     "default": 0,
     "min": 0,
     "max": 1000,
-    "tooltip": "More steps take longer and give finer detail; 25 are often enough. 0: the model's published number (50; the embedded "
-    "model 15).",
+    "tooltip": "More steps take longer and give finer detail; 25 are often enough. 0: the model's published number (50; T2V-Turbo "
+    "4; the embedded model 15).",
 }
 SPACING = {
     "options": list(sampler_settings.SPACINGS),
@@ -69,6 +69,17 @@ START_STEP = {
 }
 
 
+MOTION_SCALE = {
+    "default": -1.0,
+    "min": -1.0,
+    "max": 10.0,
+    "step": 0.01,
+    "optional": True,
+    "tooltip": "Only for T2V-Turbo-v2: how much the video moves, counted in the first half of the steps. -1: the model's own "
+    "value, 0.05.",
+}
+
+
 class DynamiCrafterSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -77,7 +88,8 @@ class DynamiCrafterSampler(io.ComfyNode):
             display_name="DynamiCrafter Sampler",
             category="DynamiCrafter/sampling",
             description="The sampler the models were published with: DDIM, guided by text and image separately. It builds "
-            "the third branch that this needs (the image without the text) itself.",
+            "the third branch that this needs (the image without the text) itself. T2V-Turbo gets its consistency sampler: few steps "
+            "of one pass.",
             search_aliases=["dual cfg", "ddim", "dynamicrafter ksampler", "multi condition guidance"],
             inputs=[
                 io.Model.Input(
@@ -124,6 +136,7 @@ class DynamiCrafterSampler(io.ComfyNode):
                     tooltip="A file in models/checkpoints or models/diffusion_models with the mean and the spread of the training "
                     "videos (Analytic-Init), for runs from a start step below 1000; made for one size and 16 frames.",
                 ),
+                io.Float.Input("motion_scale", display_name="motion guidance", **MOTION_SCALE),
             ],
             outputs=[
                 io.Latent.Output("out_latent", display_name="LATENT", tooltip="The video, for DynamiCrafter Decode.")
@@ -153,14 +166,17 @@ class DynamiCrafterSampler(io.ComfyNode):
         mask: Any = None,
         start_step: int = 0,
         initial_noise: str = files.NONE,
+        motion_scale: float = -1.0,
     ) -> io.NodeOutput:
-        guider = sampler_settings.make_guider(model, positive, negative, cfg_text, cfg_image, guidance_rescale)
+        guider = sampler_settings.make_guider(
+            model, positive, negative, cfg_text, cfg_image, guidance_rescale, motion_scale
+        )
         sigmas = sampler_settings.make_sigmas(model, steps, spacing, denoise, start_step)
         noise = sampler_settings.make_noise(
             model, positive, latent, seed, sigmas, denoise, start_step, initial_noise, mask
         )
         show(cls, sampler_settings.describe(model, guider, sigmas, start_step, initial_noise))
-        return io.NodeOutput(sampling_run.sample(guider, ddim_sampler(eta), sigmas, latent, noise, seed, mask))
+        return io.NodeOutput(sampling_run.sample(guider, published_sampler(eta), sigmas, latent, noise, seed, mask))
 
 
 class DynamiCrafterGuider(io.ComfyNode):
@@ -181,16 +197,24 @@ class DynamiCrafterGuider(io.ComfyNode):
                 io.Float.Input("cfg_text", display_name="text guidance", **CFG_TEXT),
                 io.Float.Input("cfg_image", display_name="image guidance", **CFG_IMAGE),
                 io.Float.Input("guidance_rescale", display_name="guidance rescale", **RESCALE),
+                io.Float.Input("motion_scale", display_name="motion guidance", **MOTION_SCALE),
             ],
             outputs=[io.Guider.Output("GUIDER", display_name="GUIDER", tooltip="For Sampler Custom Advanced.")],
         )
 
     @classmethod
     def execute(
-        cls, model: Any, positive: list, negative: list, cfg_text: float, cfg_image: float, guidance_rescale: float
+        cls,
+        model: Any,
+        positive: list,
+        negative: list,
+        cfg_text: float,
+        cfg_image: float,
+        guidance_rescale: float,
+        motion_scale: float = -1.0,
     ) -> io.NodeOutput:
         return io.NodeOutput(
-            sampler_settings.make_guider(model, positive, negative, cfg_text, cfg_image, guidance_rescale)
+            sampler_settings.make_guider(model, positive, negative, cfg_text, cfg_image, guidance_rescale, motion_scale)
         )
 
 
@@ -201,7 +225,8 @@ class DynamiCrafterDDIM(io.ComfyNode):
             node_id="DynamiCrafterDDIM",
             display_name="DynamiCrafter DDIM",
             category="DynamiCrafter/sampling",
-            description="The DDIM the models were published with, to the last step, for Sampler Custom Advanced.",
+            description="The DDIM the models were published with, to the last step, for Sampler Custom Advanced. With T2V-Turbo it "
+            "is the consistency sampler.",
             search_aliases=["ddim sampler", "eta"],
             inputs=[io.Float.Input("eta", display_name="fresh noise (eta)", **ETA)],
             outputs=[io.Sampler.Output("SAMPLER", display_name="SAMPLER", tooltip="For Sampler Custom Advanced.")],
@@ -209,7 +234,7 @@ class DynamiCrafterDDIM(io.ComfyNode):
 
     @classmethod
     def execute(cls, eta: float) -> io.NodeOutput:
-        return io.NodeOutput(ddim_sampler(eta))
+        return io.NodeOutput(published_sampler(eta))
 
 
 class DynamiCrafterSchedule(io.ComfyNode):

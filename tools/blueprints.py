@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import examples
+import example_parts
 import hosts
 from graph import Graph, Node
 
@@ -52,13 +52,13 @@ FACE = (
 
 def describe(graph: Graph, blueprint: Blueprint) -> None:
     """The workflow without its images and without saving; images come in from outside."""
-    loaded = examples.load(graph)
-    texts = examples.prompts(graph, loaded["CLIP"], "")
+    loaded = example_parts.load(graph)
+    texts = example_parts.prompts(graph, loaded["CLIP"], "")
     nothing: Any = None
-    guided = examples.guide(graph, loaded, nothing, texts, blueprint.mode)
+    guided = example_parts.guide(graph, loaded, nothing, texts, blueprint.mode)
     if "end_image" in blueprint.images:
         guided.values["end_image"] = None
-    frames = examples.sample(graph, loaded, guided)
+    frames = example_parts.sample(graph, loaded, guided)
     graph.add("CreateVideo", 4, images=frames, fps=8.0)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import comfyui
-import examples
+import example_parts
 import hosts
 
 OUT = hosts.ROOT / "out" / "demo"
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     except hosts.HostError as error:
         parser.exit(1, f"{error}\n")
     comfyui.prepare(host, OUT)
-    name = link(OUT, chosen.checkpoint) if chosen.checkpoint else examples.EMBEDDED
+    name = link(OUT, chosen.checkpoint) if chosen.checkpoint else example_parts.EMBEDDED
     if chosen.image:
         shutil.copy(chosen.image, OUT / "input")
     prompt = json.loads((hosts.ROOT / "workflows" / "api" / "animate_image.json").read_text(encoding="utf-8"))

@@ -3,121 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from graph import Graph, Node, Output
-
-EXAMPLE = "example.png"  # every ComfyUI has it in its input folder
-HUB = "https://huggingface.co"
-EMBEDDED = "embedded"
-FILES = {  # released files that the notes speak of -> where they are published
-    "dynamicrafter_512.ckpt": "Doubiiu/DynamiCrafter_512",
-    "dynamicrafter_512_interp.ckpt": "Doubiiu/DynamiCrafter_512_Interp",
-    "videocrafter2_t2v_512.ckpt": "VideoCrafter/VideoCrafter2",
-}
-ANIMATE, INTERPOLATE, GENERATE = FILES
-LORA = "my_lora.safetensors"
-SEED = 123
-
-IMAGE_NOTE = "The picture is ComfyUI's own example; choose yours in **Load Image**."
-DUSK_NOTE = "To need no other file, the second picture is the first one darkened: put a **Load Image** of your own in its place."
-FLIP_NOTE = (
-    "To need no other file, the further pictures are the first one, flipped: put a **Load Image** of your own in the place "
-    "of each flip."
+from example_parts import (
+    ANIMATE,
+    DUSK_NOTE,
+    FLIP_NOTE,
+    GENERATE,
+    IMAGE_NOTE,
+    INTERPOLATE,
+    LORA,
+    SEED,
+    TURBO,
+    batch,
+    download,
+    dusk,
+    embedded_note,
+    file_note,
+    flip,
+    guide,
+    load,
+    picture,
+    prompts,
+    sample,
+    save,
+    write,
 )
-
-
-def file_note(checkpoint: str) -> str:
-    return f"`model.ckpt` from [{FILES[checkpoint]}]({HUB}/{FILES[checkpoint]}), saved as `models/checkpoints/{checkpoint}`"
-
-
-def embedded_note(checkpoint: str) -> str:
-    return (
-        "It runs as it is: `embedded` is the small model that comes with the pack (64x64 pixels; it pans, zooms, darkens and "
-        f"brightens, and knows no other words). For real videos take {file_note(checkpoint)}: choose it in **checkpoint** "
-        "and say in the prompt what should happen. Steps of 0 and guidance of -1 are what the chosen model was published with."
-    )
-
-
-def load(graph: Graph, checkpoint: str = EMBEDDED) -> Node:
-    if checkpoint == EMBEDDED:
-        return graph.add("DynamiCrafterLoad", 0, checkpoint=checkpoint)
-    model = {
-        "name": checkpoint,
-        "url": f"{HUB}/{FILES[checkpoint]}/resolve/main/model.ckpt",
-        "directory": "checkpoints",
-    }
-    return graph.add("DynamiCrafterLoad", 0, checkpoint=checkpoint, models=[model])
-
-
-def write(graph: Graph, clip: Output, text: str, title: str, column: int = 1) -> Output:
-    return graph.add("CLIPTextEncode", column, title=title, clip=clip, text=text)["CONDITIONING"]
-
-
-def prompts(graph: Graph, clip: Output, text: str) -> tuple[Output, Output]:
-    return write(graph, clip, text, "Prompt"), write(graph, clip, "", "Negative prompt")
-
-
-def guide(
-    graph: Graph, loaded: Node, image: Output, texts: tuple[Output, Output], mode: str, column: int = 2, **more: Any
-) -> Node:
-    """Image context and visual guidance, one below the other."""
-    context = graph.add(
-        "DynamiCrafterImageContext",
-        column,
-        model=loaded["MODEL"],
-        clip_vision=loaded["CLIP_VISION"],
-        image=image,
-        positive=texts[0],
-        negative=texts[1],
-    )
-    return graph.add(
-        "DynamiCrafterVisualGuidance",
-        column,
-        positive=context["positive"],
-        negative=context["negative"],
-        vae=loaded["VAE"],
-        image=image,
-        mode=mode,
-        **more,
-    )
-
-
-def sample(graph: Graph, loaded: Node, guided: Node, column: int = 3, **more: Any) -> Output:
-    sampler = graph.add(
-        "DynamiCrafterSampler",
-        column,
-        model=loaded["MODEL"],
-        positive=guided["positive"],
-        negative=guided["negative"],
-        latent=guided["LATENT"],
-        seed=SEED,
-        **more,
-    )
-    return graph.add("DynamiCrafterDecode", column, vae=loaded["VAE"], latent=sampler["LATENT"])["IMAGE"]
-
-
-def save(graph: Graph, images: Output, name: str, column: int, fps: float = 8.0) -> None:
-    video = graph.add("CreateVideo", column, images=images, fps=fps)["VIDEO"]
-    graph.add("SaveVideo", column, video=video, filename_prefix=f"DynamiCrafter/{name}")
-
-
-def picture(graph: Graph, title: str = "Image") -> Output:
-    return graph.add("LoadImage", 0, title=title, image=EXAMPLE)["IMAGE"]
-
-
-def dusk(graph: Graph, image: Output, title: str) -> Output:
-    black = graph.add("EmptyImage", 0, title="Black", width=64, height=64)["IMAGE"]
-    return graph.add("ImageBlend", 0, title=title, image1=image, image2=black, blend_factor=0.6)["IMAGE"]
-
-
-def flip(graph: Graph, image: Output, title: str, how: str = "y-axis: horizontally") -> Output:
-    return graph.add("ImageFlip", 0, title=title, image=image, flip_method=how)["IMAGE"]
-
-
-def batch(graph: Graph, column: int, *images: Output, title: str = "") -> Output:
-    given = {f"images.image{number}": image for number, image in enumerate(images)}
-    return graph.add("BatchImagesNode", column, title=title, **given)["IMAGE"]
+from graph import Graph, Output
 
 
 def animate_image(graph: Graph) -> None:
@@ -315,6 +226,39 @@ The model is {file_note(GENERATE)}. VideoCrafter1's text-to-video models work th
     )
 
 
+def text_to_video_in_4_steps(graph: Graph) -> None:
+    loaded = load(graph, GENERATE)
+    turbo = graph.add("DynamiCrafterLoadParts", 0, unet=TURBO, models=[download(TURBO)])
+    text = "a sailing boat on the sea at sunset, waves, oil painting"
+    empty = graph.add("EmptyLatentImage", 2, title="16 frames", width=512, height=320, batch_size=16)
+    sampler = graph.add(
+        "DynamiCrafterSampler",
+        3,
+        model=turbo["MODEL"],
+        positive=write(graph, loaded["CLIP"], text, "Prompt"),
+        negative=write(graph, loaded["CLIP"], "", "Negative prompt (not used)"),
+        latent=empty["LATENT"],
+        seed=SEED,
+        steps=4,
+    )
+    frames = graph.add("DynamiCrafterDecode", 3, vae=loaded["VAE"], latent=sampler["LATENT"])["IMAGE"]
+    save(graph, frames, "text_to_video_in_4_steps", 4, fps=8.0)
+    graph.note(
+        f"""
+T2V-Turbo-v2 is VideoCrafter2, distilled: 4 steps of one pass each, instead of 50 steps of two.
+
+Its UNet is {file_note(TURBO)}. Text encoder and autoencoder come from VideoCrafter2: {file_note(GENERATE)}.
+
+- **More detail:** 8 or 16 *steps*.
+- **More motion:** *motion guidance* (0.05 as published) or a lower *motion (fs)* in **Load DynamiCrafter Parts**.
+- *Text guidance* is an input of the network; the negative prompt has no effect.
+""",
+        2,
+        "Text to video in 4 steps",
+        300,
+    )
+
+
 def storyboard(graph: Graph) -> None:
     loaded = load(graph)
     first = picture(graph, "Picture 1")
@@ -394,6 +338,7 @@ EXAMPLES: dict[str, Callable[[Graph], None]] = {
         looping_video,
         native_ksampler_with_lora,
         text_to_video,
+        text_to_video_in_4_steps,
         storyboard,
         batch_of_images,
     )

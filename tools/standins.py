@@ -1,4 +1,4 @@
-"""Small random-weight files for the examples that the embedded model cannot run: text to video, and a LoRA.
+"""Small random-weight files for the examples that the embedded model cannot run: text to video, T2V-Turbo, and a LoRA.
 
 They have the released layout, so every node does its work; what comes out is coloured noise. The end-to-end tests and the
 screenshots run on them.
@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import examples
+import example_parts
 import hosts
 
 sys.path.append(str(hosts.ROOT / "tests" / "core"))
@@ -39,6 +39,18 @@ def write_checkpoint(path: Path) -> None:
     torch.save({"state_dict": state, "dynamicrafter": own}, path)
 
 
+def write_unet(path: Path) -> None:
+    """A UNet alone, without a prefix, as T2V-Turbo is released."""
+    import torch
+    from micro import micro_state
+
+    from dynamicrafter_core.part_names import PREFIXES
+
+    prefix = PREFIXES["unet"]
+    state = micro_state(path.stem)
+    torch.save({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}, path)
+
+
 def write_lora(path: Path, rank: int = 4) -> None:
     """For every text attention of the embedded model's UNet, with the keys ComfyUI's own training writes."""
     import torch
@@ -62,8 +74,9 @@ def write_all(base: Path) -> None:
     """Into the models folder of a server's base folder; files that are there stay."""
     models = base / "models"
     wanted = {
-        models / "checkpoints" / examples.GENERATE: write_checkpoint,
-        models / "loras" / examples.LORA: write_lora,
+        models / "checkpoints" / example_parts.GENERATE: write_checkpoint,
+        models / "diffusion_models" / example_parts.TURBO: write_unet,
+        models / "loras" / example_parts.LORA: write_lora,
     }
     for path, write in wanted.items():
         if not path.exists():

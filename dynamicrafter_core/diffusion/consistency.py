@@ -5,7 +5,7 @@ Each step jumps to the data at once, and all but the last put noise back for the
     denoised = c_out x0 + c_skip x           c_skip = 0.25 / ((10 t)^2 + 0.25)
     x        = sqrt(ac) denoised + sqrt(1 - ac) noise
 
-The guidance scale, and in some releases a motion scale, are told to the network: one pass a step, and no other branch.
+The guidance scale, and in some releases a motion scale, are inputs of the network: one pass a step, and no other branch.
 """
 
 from collections.abc import Callable
@@ -63,15 +63,13 @@ def sample_consistency(
         return torch.full((len(x),), value, device=x.device)
 
     for k, t in enumerate(timesteps):
-        motion = None
-        if motion_scale is not None:
-            motion = row(0.0 if t < TIMESTEPS * (1 - motion_share) else motion_scale)
+        motion = None if motion_scale is None else motion_scale_at(row(t), motion_scale, motion_share)
         output = predict(x.to(x_T.dtype), row(t), row(guidance), motion)
         if output.shape != x.shape:
             raise InputError(
                 f"predict returned the shape {list(output.shape)} for {list(x.shape)}; it must keep the shape."
             )
-        c_skip, c_out = _boundary(t)
+        c_skip, c_out = boundary(t)
         denoised = x = c_out * schedule.x0(output, x, t) + c_skip * x
         if k + 1 < len(timesteps):
             drawn = torch.randn(x.shape, generator=generator) if noise is None else noise(k, x.shape)
@@ -81,7 +79,12 @@ def sample_consistency(
     return denoised.to(x_T.dtype)
 
 
-def _boundary(t: int) -> tuple[float, float]:
+def motion_scale_at(timesteps: Tensor, motion_scale: float, share: float) -> Tensor:
+    """The scale of motion guidance, b -> b: it counts in the noisiest `share` of the timesteps, where motion is decided."""
+    return torch.where(timesteps < TIMESTEPS * (1 - share), 0.0, motion_scale).float()
+
+
+def boundary(t: int) -> tuple[float, float]:
     """(c_skip, c_out): the nearer t is to 0, the more of the input is kept, which is then the data itself."""
     scaled = t / 0.1
     return 0.25 / (scaled**2 + 0.25), scaled / (scaled**2 + 0.25) ** 0.5

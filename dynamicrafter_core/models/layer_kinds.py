@@ -8,13 +8,15 @@ from .resblock import TemporalConv
 from .transformers import TemporalTransformer
 from .unet import VideoUNet
 
-_TIME = TemporalTransformer | TemporalConv
+
+def temporal_layers(unet: nn.Module) -> list[str]:
+    """Names of the layers that mix frames."""
+    return [name for name, module in unet.named_modules() if isinstance(module, TemporalTransformer | TemporalConv)]
 
 
 def temporal_keys(unet: VideoUNet) -> frozenset[str]:
     """Keys of the layers that mix frames, and of the embedding of fs, which they move by."""
-    mixing = [name for name, module in unet.named_modules() if isinstance(module, _TIME)]
-    prefixes = tuple(f"{name}." for name in [*mixing, "fps_embedding"])
+    prefixes = tuple(f"{name}." for name in [*temporal_layers(unet), "fps_embedding"])
     return frozenset(key for key in unet.state_dict() if key.startswith(prefixes))
 
 

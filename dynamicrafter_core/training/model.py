@@ -17,9 +17,8 @@ from ..errors import InputError
 from ..families import Family, find_family
 from ..models.attention import attend
 from ..models.autoencoder import LATENT_SCALE, Autoencoder
+from ..models.layer_kinds import temporal_layers
 from ..models.parts import CONFIGS, build
-from ..models.resblock import TemporalConv
-from ..models.transformers import TemporalTransformer
 from ..part_names import PARTS, PREFIXES, PartName
 from .initial import initialise
 from .recipe import Recipe, recipes_folder
@@ -90,8 +89,11 @@ def _matches(name: str, pattern: str, temporal: bool) -> bool:
 def _temporal_names(unet: nn.Module | None) -> set[str]:
     if unet is None:
         return set()
-    layers = [name for name, layer in unet.named_modules() if isinstance(layer, (TemporalTransformer, TemporalConv))]
-    return {f"unet.{layer}.{name}" for layer in layers for name, _ in unet.get_submodule(layer).named_parameters()}
+    return {
+        f"unet.{layer}.{name}"
+        for layer in temporal_layers(unet)
+        for name, _ in unet.get_submodule(layer).named_parameters()
+    }
 
 
 def load_model(
@@ -131,7 +133,12 @@ def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Mode
     }
     if unknown := sorted(set(figures) - {each.name for each in fields(Family)}):
         raise InputError(f"The recipe's figures contain {', '.join(unknown)}, which are not settings of a family.")
-    return Model(replace(family, **figures), parts)
+    family = replace(family, **figures)
+    if family.consistency:
+        raise InputError(
+            f"{family.title} is distilled from another model, which these stages cannot do; train VideoCrafter2 instead."
+        )
+    return Model(family, parts)
 
 
 def _configure(part: PartName, given: Mapping[str, Any]) -> Any:

@@ -19,6 +19,8 @@ CONCAT = "dynamicrafter_concat"  # [clips, frames, 4, h, w], unscaled
 STRENGTH = "dynamicrafter_strength"  # float: the weight of IMAGE, 1 as trained
 FRAMES = "dynamicrafter_frames"  # int: frames of one clip
 FS = "dynamicrafter_fs"  # int
+GUIDANCE = "dynamicrafter_guidance"  # float: the guidance scale, an input of distilled models
+MOTION_SCALE = "dynamicrafter_motion_scale"  # float: likewise
 FAMILY = "dynamicrafter_family"  # the variant's record, with the file's own figures, for the nodes that come after
 
 

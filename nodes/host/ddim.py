@@ -6,7 +6,6 @@ its variance under dynamic rescale, and its last step, which goes to ac[0] and n
 
 from typing import Any
 
-import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
@@ -30,10 +29,6 @@ def ddim_sigmas(model: ModelPatcher, steps: int, spacing: Spacing, denoise: floa
     if not kept:
         return torch.empty(0)
     return torch.cat([sampling.sigmas[kept].flip(0).cpu(), torch.zeros(1)])
-
-
-def ddim_sampler(eta: float) -> comfy.samplers.KSAMPLER:
-    return comfy.samplers.KSAMPLER(sample_ddim_in_host, {"eta": eta})
 
 
 @torch.no_grad()

@@ -63,11 +63,6 @@ def load_model(
     checkpoint = load_checkpoint(path, variant, extra=[projector_path] if projector_path else [])
     if "unet" not in checkpoint.parts:
         raise InputError(f"{path} holds {', '.join(checkpoint.parts)} and no UNet: choose a file that holds one.")
-    if checkpoint.family.consistency:
-        raise InputError(
-            f"{path} is {checkpoint.family.title}, a distilled model that these nodes do not run: use the command "
-            "'dynamicrafter generate', or load VideoCrafter2."
-        )
     patcher = patch_model(checkpoint, own_family(checkpoint, fs), WEIGHT_DTYPES[weight_dtype], disable_dynamic)
     patcher.cached_patcher_init = (load_model, (path, variant, weight_dtype, projector_path, fs))
     return patcher

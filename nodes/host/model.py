@@ -14,7 +14,7 @@ from ...dynamicrafter_core.families import Family
 from ...dynamicrafter_core.models.projector import Projector
 from ...dynamicrafter_core.part_names import PREFIXES
 from . import conditioning
-from .conditioning import CONCAT, FRAMES, FS, IMAGE, STRENGTH
+from .conditioning import CONCAT, FRAMES, FS, GUIDANCE, IMAGE, MOTION_SCALE, STRENGTH
 from .images import size_in_pixels
 from .preview import ClipFormat
 from .schedule import model_sampling
@@ -40,7 +40,13 @@ class FamilyConfig(comfy.supported_models.SD20):
     supported_inference_dtypes = [torch.float16, torch.bfloat16, torch.float32]
 
     def __init__(self, family: Family) -> None:
-        super().__init__({"figures": family.unet, "shared_tokens": family.image_tokens == "shared"})
+        super().__init__(
+            {
+                "figures": family.unet,
+                "shared_tokens": family.image_tokens == "shared",
+                "motion_share": family.motion_share,
+            }
+        )
 
 
 class FamilyModel(comfy.model_base.BaseModel):
@@ -71,6 +77,11 @@ class FamilyModel(comfy.model_base.BaseModel):
         if self.family.fs_default is not None:
             fs = kwargs.get(FS) or self.family.fs_default
             out[FS] = conditioning.PerClip(torch.tensor([fs], dtype=torch.long), clips)
+        # As numbers: the host would round a tensor to the UNet's precision, and angles of thousands are made of them.
+        if self.family.consistency:
+            out[GUIDANCE] = comfy.conds.CONDConstant(float(kwargs.get(GUIDANCE, self.family.cfg)))
+        if self.family.motion_scale is not None:
+            out[MOTION_SCALE] = comfy.conds.CONDConstant(float(kwargs.get(MOTION_SCALE, self.family.motion_scale)))
         return out
 
     def check_latent(self, latent: Tensor) -> None:

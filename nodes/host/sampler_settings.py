@@ -10,7 +10,8 @@ from ...dynamicrafter_core.diffusion.schedule import SPACINGS as CORE_SPACINGS
 from ...dynamicrafter_core.diffusion.schedule import TIMESTEPS
 from ...dynamicrafter_core.errors import InputError
 from . import files, noise
-from .conditioning import FRAMES, read
+from .conditioning import FRAMES, GUIDANCE, MOTION_SCALE, read, write
+from .consistency import consistency_sigmas
 from .ddim import ddim_sigmas
 from .dual_guidance import FamilyGuider
 from .loading import family_of
@@ -19,13 +20,33 @@ SPACINGS = ("auto", *CORE_SPACINGS)
 
 
 def make_guider(
-    model: ModelPatcher, positive: list, negative: list, text_scale: float, image_scale: float, rescale: float
+    model: ModelPatcher,
+    positive: list,
+    negative: list,
+    text_scale: float,
+    image_scale: float,
+    rescale: float,
+    motion_scale: float = -1,
 ) -> FamilyGuider:
     """Below 0: the model's own, and for the image the text's. A model that sees no image has no image guidance."""
     family = family_of(model, "DynamiCrafterGuider")
     text_scale = family.cfg if text_scale < 0 else text_scale
-    image_scale = text_scale if image_scale < 0 else image_scale
     guider = FamilyGuider(model)
+    if motion_scale >= 0 and family.motion_scale is None:
+        raise InputError(
+            f"motion guidance is {motion_scale:g}, and {family.title} has none: set it to -1, or load T2V-Turbo-v2."
+        )
+    if family.consistency:
+        if rescale > 0:
+            raise InputError(
+                f"guidance_rescale is {rescale:g}, and {family.title} is distilled: it has one pass a step and nothing to "
+                "rescale; set it to 0 or -1."
+            )
+        scales = {GUIDANCE: text_scale, **({MOTION_SCALE: motion_scale} if motion_scale >= 0 else {})}
+        guider.set_conds(write(positive, scales), negative)
+        guider.set_guidance(Guidance(1.0))
+        return guider
+    image_scale = text_scale if image_scale < 0 else image_scale
     guider.set_conds(positive, negative)
     separate = image_scale if family.projector is not None and image_scale != text_scale else None
     guider.set_guidance(Guidance(text_scale, separate, family.guidance_rescale if rescale < 0 else rescale))
@@ -35,6 +56,14 @@ def make_guider(
 def make_sigmas(model: ModelPatcher, steps: int, spacing: str, denoise: float, start_step: int) -> Tensor:
     """`steps` and `start_step` 0: the model's own."""
     family = family_of(model, "DynamiCrafterSchedule")
+    if family.consistency:
+        if spacing != "auto" or start_step not in (0, TIMESTEPS):
+            given = f"timestep spacing is {spacing}" if spacing != "auto" else f"start step is {start_step}"
+            raise InputError(
+                f"{given}, and {family.title} is distilled for timesteps of its own: set timestep spacing to auto and start "
+                "step to 0."
+            )
+        return consistency_sigmas(model, steps or family.steps, denoise)
     chosen = family.spacing if spacing == "auto" else spacing
     return ddim_sigmas(model, steps or family.steps, chosen, denoise, start_step or family.start_step)
 
@@ -52,6 +81,9 @@ def make_noise(
 ) -> Tensor:
     """`initial`: a file of measured noise, or none."""
     drawn = noise.draw(latent, seed)
+    family = family_of(model, "DynamiCrafterSampler")
+    if family.consistency and initial != files.NONE:
+        raise InputError(f"{family.title} is distilled and starts from plain noise: set initial noise to none.")
     if initial != files.NONE:
         whole = f"initial noise is {initial}, which begins a whole video"
         if denoise < 1:
@@ -60,13 +92,16 @@ def make_noise(
             raise InputError(f"{whole}, and a mask keeps part of one: remove the mask, or set initial noise to none.")
     if denoise < 1:
         return drawn
-    family = family_of(model, "DynamiCrafterSampler")
     file = None if initial == files.NONE else files.find_noise(initial)
     return noise.begin(model, drawn, sigmas, start_step or family.start_step, read(positive, FRAMES), file)
 
 
 def describe(model: ModelPatcher, guider: FamilyGuider, sigmas: Tensor, start_step: int, initial: str) -> str:
     family = family_of(model, "DynamiCrafterSampler")
+    if family.consistency:
+        given = guider.original_conds["positive"][0]
+        motion = f"\nmotion guidance {given.get(MOTION_SCALE, family.motion_scale):g}" if family.motion_scale else ""
+        return f"{max(0, len(sigmas) - 1)} steps of one pass, guidance {given[GUIDANCE]:g}{motion}"
     guidance = guider.guidance
     passes = len(guidance.branches)
     plural = "es"[: 2 * (passes > 1)]

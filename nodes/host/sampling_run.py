@@ -1,4 +1,4 @@
-"""One sampling run as the host's own sampler nodes do it: their noise, their previews, their progress bar."""
+"""One sampling run as the host's own sampler nodes do it, by the sampler that the model was published with."""
 
 from typing import Any
 
@@ -8,7 +8,21 @@ import comfy.utils
 import latent_preview
 from torch import Tensor
 
+from .consistency import sample_consistency_in_host
+from .ddim import sample_ddim_in_host
 from .dual_guidance import FamilyGuider
+
+
+def published_sampler(eta: float) -> comfy.samplers.KSAMPLER:
+    return comfy.samplers.KSAMPLER(sample_as_published, {"eta": eta})
+
+
+def sample_as_published(model: Any, x: Tensor, sigmas: Tensor, *args: Any, eta: float, **named: Any) -> Tensor:
+    """DDIM, or for a distilled model consistency sampling, which has no eta: each step puts back all the noise."""
+    family = getattr(model.inner_model.inner_model, "family", None)
+    if family is not None and family.consistency:
+        return sample_consistency_in_host(model, x, sigmas, *args, **named)
+    return sample_ddim_in_host(model, x, sigmas, *args, eta=eta, **named)
 
 
 def sample(

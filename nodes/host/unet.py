@@ -7,11 +7,12 @@ import torch
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from torch import Tensor
 
+from ...dynamicrafter_core.diffusion.consistency import motion_scale_at
 from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.models.layout import to_frames, to_volume
 from ...dynamicrafter_core.models.unet import Control, VideoUNet
 from ...dynamicrafter_core.models.unet_config import UNetConfig
-from .conditioning import FRAMES, FS, IMAGE, STRENGTH, take_clips
+from .conditioning import FRAMES, FS, GUIDANCE, IMAGE, MOTION_SCALE, STRENGTH, take_clips
 from .patches import hooks_from
 
 MOST_FRAMES = 64  # in one pass; the models were trained with 16
@@ -29,10 +30,17 @@ def host_attention(
 
 class HostUNet(VideoUNet):
     def __init__(
-        self, figures: UNetConfig, shared_tokens: bool, dtype: torch.dtype, device: Any, operations: Any
+        self,
+        figures: UNetConfig,
+        shared_tokens: bool,
+        motion_share: float,
+        dtype: torch.dtype,
+        device: Any,
+        operations: Any,
     ) -> None:
         super().__init__(figures, dtype, device, operations, attention=host_attention)
         self.shared_tokens = shared_tokens  # all frames of a clip see the same image tokens
+        self.motion_share = motion_share  # of the timesteps, in which the motion scale counts
         self.dtype = dtype
         self.in_channels = figures.out_channels  # the host's nodes mean the channels of the latent
 
@@ -69,9 +77,15 @@ class HostUNet(VideoUNet):
         if image is not None:
             image = image.unflatten(0, (-1, frames))[:, : 1 if self.shared_tokens else frames]  # b t n d, or b 1 n d
         fs = conditions.get(FS)
+        timesteps = take_clips(timesteps, frames)[:clips]
+        scales = {}
+        if GUIDANCE in conditions:
+            scales["guidance"] = torch.full_like(timesteps, conditions[GUIDANCE], dtype=torch.float32)
+        if MOTION_SCALE in conditions:
+            scales["motion_scale"] = motion_scale_at(timesteps, conditions[MOTION_SCALE], self.motion_share)
         out = super().forward(
             to_volume(x[: clips * frames], frames),
-            take_clips(timesteps, frames)[:clips],
+            timesteps,
             take_clips(context, frames),
             image,
             None if fs is None else take_clips(fs, frames)[:clips],
@@ -79,6 +93,7 @@ class HostUNet(VideoUNet):
             control=None if control is None else self.residuals(control, x),
             hooks=hooks_from(transformer_options, self, x.shape),
             options=transformer_options,
+            **scales,
         )
         return to_frames(out)
 

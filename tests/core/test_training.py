@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import tiny_checkpoint
 from training_recipes import only, small_recipe
 
 from dynamicrafter_core import devices
@@ -17,6 +18,7 @@ from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.pipeline.pipeline import EMBEDDED
 from dynamicrafter_core.training.command import main
+from dynamicrafter_core.training.model import make_model
 from dynamicrafter_core.training.recipe import Recipe, parse_recipe, read_recipe
 from dynamicrafter_core.training.trainer import Trainer
 
@@ -175,6 +177,13 @@ def test_a_recipe_continues_from_the_embedded_model(tmp_path: Path) -> None:
     trained, given = train(recipe, tmp_path), load_file(EMBEDDED / "model.safetensors")
     key = "model.diffusion_model.out.2.weight"
     assert torch.equal(trained[key], given[key])
+
+
+def test_a_distilled_model_is_not_trained(tmp_path: Path) -> None:
+    bare = tiny_checkpoint(tmp_path / "unet_mg.safetensors", "t2v_turbo_v2_mg", parts=("unet",))
+    recipe = only("joint", steps=1, lr=0.0, model={}, initial=[str(bare)])
+    with pytest.raises(InputError, match="T2V-Turbo-v2.*is distilled.*train VideoCrafter2 instead"):
+        make_model(recipe, torch.device("cpu"), torch.float32)
 
 
 def test_a_lora_is_not_split(tmp_path: Path) -> None:

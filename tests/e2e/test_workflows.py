@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import comfyui
+import example_parts
 import examples
 import generate
 import hosts
@@ -26,6 +27,7 @@ EXPECTED = {
     "looping_video": [(3 * 15, 8, SIDE, SIDE)],
     "native_ksampler_with_lora": [(16, 8, SIDE, SIDE)],
     "text_to_video": [(16, 10, WIDTH, HEIGHT)],
+    "text_to_video_in_4_steps": [(16, 8, WIDTH, HEIGHT)],
     "storyboard": [(31, 8, SIDE, SIDE)],
     "batch_of_images": [(16, 8, SIDE, SIDE)] * 3,
 }
@@ -59,7 +61,7 @@ def test_lora_changes_the_video(server: comfyui.ComfyUI, prompt: Callable[..., d
         changed = prompt("native_ksampler_with_lora")
         (load,) = (key for key, node in changed.items() if node["class_type"] == "DynamiCrafterLoad")
         (sampler,) = (node for node in changed.values() if node["class_type"] == "KSampler")
-        lora = {"model": [load, 0], "lora_name": examples.LORA, "strength_model": strength}
+        lora = {"model": [load, 0], "lora_name": example_parts.LORA, "strength_model": strength}
         changed["lora"] = {"class_type": "LoraLoaderModelOnly", "inputs": lora}
         sampler["inputs"]["model"] = ["lora", 0]
         (file,) = server.run(changed)

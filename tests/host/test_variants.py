@@ -172,9 +172,3 @@ def test_files_quantised_for_comfyui_load_with_their_scales(run, tiny_file, load
     out, exact = (sample(made, "KSampler", model=each, steps=2, cfg=1.0) for each in (model, made.model))
     assert torch.nn.functional.cosine_similarity(out.flatten(), exact.flatten(), dim=0) > 0.99
     assert not torch.equal(out, exact)
-
-
-@pytest.mark.parametrize("name", ["t2v_turbo_vc2", "t2v_turbo_v2_mg"])
-def test_a_distilled_model_is_refused_with_what_runs_it(load, name) -> None:
-    with pytest.raises(ValueError, match="distilled model that these nodes do not run.*dynamicrafter generate"):
-        load(name)
