@@ -127,6 +127,9 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "start_step",
         "strength",
         "mask",
+        "noise",
+        "camera",
+        "freeinit",
     )
     width, height = arguments.size or (None, None)
     given = {names.get(name, name): getattr(arguments, name, None) for name in (*names, *same)}

@@ -249,6 +249,15 @@ def _add_look(parser: argparse.ArgumentParser, with_image: bool) -> None:
 def _add_start(parser: argparse.ArgumentParser, maskable: bool) -> None:
     group = parser.add_argument_group("where it starts from")
     group.add_argument("--start-step", type=_whole, metavar="M", help="leave out timesteps from M on; 940 moves more")
+    group.add_argument(
+        "--noise", metavar="KIND", help="what frames share: plain, 'mixed 1', 'progressive 1', 'residual 0.5'"
+    )
+    group.add_argument(
+        "--camera", metavar="PATH", help="moves what they share: 'pan 0.25 0, zoom 1.2, turn 10, ease-in-out'"
+    )
+    group.add_argument(
+        "--freeinit", type=_whole, metavar="N", help="begin again N times from the clip's low frequencies"
+    )
     group.add_argument("--initial-noise", metavar="FILE", help="an Analytic-Init file, for --start-step")
     if maskable:
         group.add_argument("--strength", type=_number, metavar="S", help="below 1: stay nearer to the still image")

@@ -27,6 +27,7 @@ from ..checkpoints.initial_noise import read_initial_noise
 from ..devices import pick_device, pick_dtype, reused_memory
 from ..diffusion.consistency import sample_consistency
 from ..diffusion.guidance import guided
+from ..diffusion.noise import reinitialise
 from ..diffusion.sampling import analytic_noise, sample_ddim
 from ..diffusion.schedule import TIMESTEPS
 from ..errors import InputError
@@ -214,7 +215,7 @@ class Pipeline:
         config: Any = self.checkpoint.configs["unet"]
         factor = self._latent_factor
         shape = (1, config.out_channels, settings.frames, settings.height // factor, settings.width // factor)
-        x = torch.randn(shape, generator=generator)
+        x = noise = settings.noise.apply(torch.randn(shape, generator=generator), generator).to(self.device)
         if self.initial_noise is not None:
             x = analytic_noise(x, schedule, settings.start_step, *self.initial_noise)
         elif self.family.analytic_noise and settings.start_step < TIMESTEPS:
@@ -224,15 +225,17 @@ class Pipeline:
                 stacklevel=2,
             )
 
-        def on_step(k: int, total: int, *_: Tensor) -> None:
-            report(k + 1, total)
+        runs = 1 + settings.freeinit
 
-        def sample(unet: nn.Module) -> Tensor:
+        def sample(unet: nn.Module, x: Tensor, run: int) -> Tensor:
+            def on_step(k: int, total: int, *_: Tensor) -> None:
+                report(run * total + k + 1, runs * total)
+
             with reused_memory(self.device):
                 if self.family.consistency:
                     return sample_consistency(
                         run_told(unet, conditions),
-                        x.to(self.device),
+                        x,
                         schedule,
                         settings.steps,
                         settings.text_scale,
@@ -243,7 +246,7 @@ class Pipeline:
                     )
                 return sample_ddim(
                     guided(run_branches(unet, conditions), settings.guidance),
-                    x.to(self.device),
+                    x,
                     schedule,
                     settings.steps,
                     settings.spacing,
@@ -256,7 +259,15 @@ class Pipeline:
                     on_step=on_step,
                 )
 
-        latents = self.parts.use("unet", sample)
+        def sample_all(unet: nn.Module) -> Tensor:
+            latents = sample(unet, x, 0)
+            for run in range(1, runs):
+                fresh = torch.randn(shape, generator=generator).to(self.device)
+                again = reinitialise(latents, noise, fresh, schedule, settings.start_step)
+                latents = sample(unet, again, run)
+            return latents
+
+        latents = self.parts.use("unet", sample_all)
         if not latents.isfinite().all():
             raise InputError(f"dtype {self.dtype} is too narrow for this model, which gave NaN; use bf16 or fp32.")
         return latents

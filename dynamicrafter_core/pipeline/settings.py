@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ..checks import check_integer, check_number
 from ..diffusion.consistency import DISTILLED
 from ..diffusion.guidance import Guidance
+from ..diffusion.noise import NoisePrior, check_signal, read_noise
 from ..diffusion.schedule import SPACINGS, TIMESTEPS, Spacing
 from ..errors import InputError
 from ..families import FAMILIES, Family, Mode
@@ -26,7 +27,17 @@ if TYPE_CHECKING:
 MOST_FRAMES = 256
 DEFAULT_SEED = 123
 # Options a distilled model does not take: guidance is one of its inputs, and it has its own timesteps.
-_NOT_DISTILLED = ("negative", "eta", "spacing", "guidance_rescale", "start_step", "strength", "original", "mask")
+_NOT_DISTILLED = (
+    "negative",
+    "eta",
+    "spacing",
+    "guidance_rescale",
+    "start_step",
+    "strength",
+    "original",
+    "mask",
+    "freeinit",
+)
 
 
 class Options(TypedDict, total=False):
@@ -52,6 +63,9 @@ class Options(TypedDict, total=False):
     strength: float  # below 1: start from `original`, or the still image, noised to this share of the steps
     original: "Sequence[ImageSource] | Tensor"  # frames that strength and mask refer to
     mask: "ImageSource | Sequence[float]"  # 1 keeps `original`, 0 makes new: [T], [H,W] or [T,H,W], or an image file
+    noise: str  # what frames have in common at first: "plain", "mixed 1", "progressive 1" or "residual 0.5"
+    camera: str  # moves that: "pan 0.25 0, zoom 1.2, turn 10, from 0, to 1, ease-in-out", any part of it
+    freeinit: int  # how often to begin again from the low frequencies of the clip just made
     on_progress: Progress  # called with (stage, done, total)
 
 
@@ -79,6 +93,8 @@ class Settings:
     fps: float
     start_step: int
     strength: float
+    noise: NoisePrior
+    freeinit: int
 
     @property
     def guidance(self) -> Guidance:
@@ -97,7 +113,7 @@ def settle(
         close = difflib.get_close_matches(name, Options.__annotations__, n=1, cutoff=0.4)
         raise InputError(f"there is no option {name!r}{f'; the nearest is {close[0]}' if close else ''}.")
     check_mode(family, mode)
-    for name, text in (("prompt", prompt), ("negative", given.get("negative", ""))):
+    for name, text in (("prompt", prompt), *((name, given.get(name, "")) for name in ("negative", "noise", "camera"))):
         if not isinstance(text, str):
             raise InputError(f"{name} is a {type(text).__name__}; give a text, perhaps an empty one.")
     if family.consistency:
@@ -128,6 +144,8 @@ def settle(
         fps=check_number("fps", given.get("fps", family.save_fps), 0.1, 240),
         start_step=check_integer("start step", given.get("start_step", family.start_step), 1, TIMESTEPS),
         strength=check_number("strength", given.get("strength", 1.0), 0, 1),
+        noise=read_noise(given.get("noise", ""), given.get("camera", "")),
+        freeinit=_freeinit(family, given),
     )
 
 
@@ -196,6 +214,15 @@ def _motion_scale(family: Family, given: Mapping[str, Any]) -> float | None:
             raise InputError(f"motion scale is {given['motion_scale']!r}, but {family.name} has none; leave it out.")
         return None
     return check_number("motion scale", given.get("motion_scale", family.motion_scale), 0, 100)
+
+
+def _freeinit(family: Family, given: Mapping[str, Any]) -> int:
+    times = check_integer("freeinit", given.get("freeinit", 0), 0, 10)
+    if times and ("original" in given or "mask" in given or given.get("strength", 1) != 1):
+        raise InputError("freeinit makes a whole clip again; leave out original, mask and a strength below 1.")
+    if times:
+        check_signal(family.schedule(), given.get("start_step", family.start_step))
+    return times
 
 
 def _check_distilled(family: Family, given: Mapping[str, Any]) -> None:

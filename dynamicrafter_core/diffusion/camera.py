@@ -1,0 +1,121 @@
+"""A camera path, and noise that moves along it (Text2Video-Zero, Khachatryan et al. 2023, moves its first latents so).
+
+To move noise by interpolation would blur it and lower its variance. Here every value is first split into 4 x 4 finer ones,
+which are white noise again and sum to it (integral noise, Chang et al. 2024, "How I Warped Your Noise"). The finer values
+are moved to the nearest place and summed, so that each frame is white noise of variance 1, and a move by whole pixels is exact.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..checks import check_number
+from ..errors import InputError
+
+Easing = Literal["linear", "ease-in", "ease-out", "ease-in-out"]
+EASINGS: tuple[Easing, ...] = get_args(Easing)
+FINER = 4  # parts of a value's side
+
+
+@dataclass(frozen=True)
+class CameraPath:
+    """Where the camera is at the end of its path; in the first frame it stands at 0, 0 and does not zoom or turn."""
+
+    pan_x: float = 0.0  # to the right, in widths of the picture: what is seen moves to the left
+    pan_y: float = 0.0  # down, in heights
+    zoom: float = 1.0  # how many times larger things become
+    turn: float = 0.0  # degrees that the picture turns clockwise
+    start: float = 0.0  # shares of the clip between which the camera moves
+    end: float = 1.0
+    easing: Easing = "linear"
+
+    def __post_init__(self) -> None:
+        check_number("the camera's pan to the right", self.pan_x, -2, 2)
+        check_number("the camera's pan down", self.pan_y, -2, 2)
+        check_number("the camera's zoom", self.zoom, 0.25, 4)
+        check_number("the camera's turn", self.turn, -360, 360)
+        check_number("the start of the camera's path", self.start, 0, 1)
+        check_number("the end of the camera's path", self.end, 0, 1)
+        if self.end <= self.start:
+            raise InputError(
+                f"The camera's path starts at {self.start:g} and ends at {self.end:g}; the end comes later."
+            )
+        if self.easing not in EASINGS:
+            raise InputError(f"The camera's easing is {self.easing!r}; give one of {', '.join(EASINGS)}.")
+
+    @classmethod
+    def read(cls, text: str) -> "CameraPath":
+        """ "pan 0.25 0, zoom 1.2, turn 10, from 0.2, to 0.8, ease-in-out", of which any part may be left out."""
+        names = {"pan": ("pan_x", "pan_y"), "zoom": ("zoom",), "turn": ("turn",), "from": ("start",), "to": ("end",)}
+        given: dict[str, float | str] = {}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            word, *values = part.split()
+            if word in EASINGS and not values:
+                given["easing"] = word
+                continue
+            try:
+                given.update(zip(names[word], map(float, values), strict=True))
+            except (KeyError, ValueError):
+                raise InputError(
+                    f"camera holds {part!r}; give parts such as 'pan 0.25 0', 'zoom 1.2', 'turn 10', 'from 0.2', 'to 0.8' or "
+                    "'ease-in-out', with commas between."
+                ) from None
+        return cls(**given)  # type: ignore[arg-type]  # checked there
+
+    def progress(self, frames: int) -> list[float]:
+        """How much of the path lies behind the camera at each frame, 0 to 1."""
+        times = [index / max(1, frames - 1) for index in range(frames)]
+        linear = [min(1.0, max(0.0, (time - self.start) / (self.end - self.start))) for time in times]
+        ease = {
+            "linear": lambda s: s,
+            "ease-in": lambda s: s * s,
+            "ease-out": lambda s: s * (2 - s),
+            "ease-in-out": lambda s: s * s * (3 - 2 * s),
+        }[self.easing]
+        return [ease(share) for share in linear]
+
+    def places(self, frames: int, height: int, width: int) -> list[Tensor]:
+        """For each frame, where in the first frame's finer values each of its own comes from: frames of [2, h, w], y and x."""
+        y = (torch.arange(FINER * height) + 0.5)[:, None] - FINER * height / 2
+        x = (torch.arange(FINER * width) + 0.5) - FINER * width / 2
+        places = []
+        for share in self.progress(frames):
+            angle, zoom = math.radians(self.turn * share), self.zoom**share
+            across = (x * math.cos(angle) + y * math.sin(angle)) / zoom + self.pan_x * share * FINER * width
+            down = (y * math.cos(angle) - x * math.sin(angle)) / zoom + self.pan_y * share * FINER * height
+            at = torch.stack([down + FINER * height / 2, across + FINER * width / 2])
+            places.append((at + 1e-3).floor().long())  # a hair to the right, where rounding would decide
+        return places
+
+
+class Canvas:
+    """The finer noise of all that a camera sees, which is more than one picture."""
+
+    def __init__(self, places: Sequence[Tensor], height: int, width: int) -> None:
+        size = torch.tensor([FINER * height, FINER * width])
+        low = torch.stack([place.flatten(1).amin(1) for place in places]).amin(0).clamp(max=0)
+        high = torch.stack([place.flatten(1).amax(1) + 1 for place in places]).amax(0).maximum(size)
+        self.before, self.size = low.neg(), (high - low).tolist()
+
+    def draw(self, frame: Tensor, generator: torch.Generator) -> Tensor:
+        """White noise over the canvas that sums to `frame` [..., h, w] where the camera stands first."""
+        field = torch.randn(*frame.shape[:-2], *self.size, generator=generator).to(frame)
+        top, left = self.before.tolist()
+        bottom, right = top + FINER * frame.shape[-2], left + FINER * frame.shape[-1]
+        inside = field[..., top:bottom, left:right].unflatten(-1, (-1, FINER)).unflatten(-3, (-1, FINER))  # h f w f
+        level = frame[..., None, :, None] / FINER - inside.mean((-3, -1), keepdim=True)
+        field[..., top:bottom, left:right] = (inside + level).flatten(-2).flatten(-3, -2)
+        return field
+
+    def look(self, field: Tensor, place: Tensor) -> Tensor:
+        """What the camera sees at `place`: [..., h, w], of variance 1."""
+        rows, columns = place + self.before[:, None, None]
+        cells = (rows * self.size[1] + columns).unflatten(-1, (-1, FINER)).unflatten(0, (-1, FINER))  # h f w f
+        cells = cells.transpose(1, 2).flatten(2)  # h w f*f
+        # Where a zoom takes a value twice, the sum would have more variance.
+        repeats = (cells[..., None] == cells[..., None, :]).sum((-1, -2))
+        return field.flatten(-2)[..., cells.to(field.device)].sum(-1) / repeats.to(field).sqrt()
