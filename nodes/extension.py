@@ -6,6 +6,7 @@ from .conditioning import DynamiCrafterImageContext, DynamiCrafterVisualGuidance
 from .decoding import DynamiCrafterDecode
 from .loading import DynamiCrafterLoad, DynamiCrafterLoadParts
 from .merging import DynamiCrafterMergeParts
+from .noise import DynamiCrafterFreeInit, DynamiCrafterNoise
 from .replacements import register_replacements
 from .sampling import DynamiCrafterDDIM, DynamiCrafterGuider, DynamiCrafterSampler, DynamiCrafterSchedule
 
@@ -20,6 +21,8 @@ NODES: list[type[io.ComfyNode]] = [
     DynamiCrafterSchedule,
     DynamiCrafterDecode,
     DynamiCrafterMergeParts,
+    DynamiCrafterNoise,
+    DynamiCrafterFreeInit,
 ]
 
 

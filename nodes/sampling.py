@@ -137,6 +137,12 @@ class DynamiCrafterSampler(io.ComfyNode):
                     "videos (Analytic-Init), for runs from a start step below 1000; made for one size and 16 frames.",
                 ),
                 io.Float.Input("motion_scale", display_name="motion guidance", **MOTION_SCALE),
+                io.Noise.Input(
+                    "noise",
+                    display_name="noise",
+                    optional=True,
+                    tooltip="From DynamiCrafter Noise or DynamiCrafter FreeInit: what the clip begins with, in place of the seed's own noise.",
+                ),
             ],
             outputs=[
                 io.Latent.Output("out_latent", display_name="LATENT", tooltip="The video, for DynamiCrafter Decode.")
@@ -167,16 +173,17 @@ class DynamiCrafterSampler(io.ComfyNode):
         start_step: int = 0,
         initial_noise: str = files.NONE,
         motion_scale: float = -1.0,
+        noise: Any = None,
     ) -> io.NodeOutput:
         guider = sampler_settings.make_guider(
             model, positive, negative, cfg_text, cfg_image, guidance_rescale, motion_scale
         )
         sigmas = sampler_settings.make_sigmas(model, steps, spacing, denoise, start_step)
-        noise = sampler_settings.make_noise(
-            model, positive, latent, seed, sigmas, denoise, start_step, initial_noise, mask
+        drawn = sampler_settings.make_noise(
+            model, positive, latent, seed, sigmas, denoise, start_step, initial_noise, mask, noise
         )
         show(cls, sampler_settings.describe(model, guider, sigmas, start_step, initial_noise))
-        return io.NodeOutput(sampling_run.sample(guider, published_sampler(eta), sigmas, latent, noise, seed, mask))
+        return io.NodeOutput(sampling_run.sample(guider, published_sampler(eta), sigmas, latent, drawn, seed, mask))
 
 
 class DynamiCrafterGuider(io.ComfyNode):

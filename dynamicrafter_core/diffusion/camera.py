@@ -66,6 +66,10 @@ class CameraPath:
                 ) from None
         return cls(**given)  # type: ignore[arg-type]  # checked there
 
+    @property
+    def moves(self) -> bool:
+        return (self.pan_x, self.pan_y, self.zoom, self.turn) != (0, 0, 1, 0)
+
     def progress(self, frames: int) -> list[float]:
         """How much of the path lies behind the camera at each frame, 0 to 1."""
         times = [index / max(1, frames - 1) for index in range(frames)]

@@ -78,9 +78,10 @@ def make_noise(
     start_step: int,
     initial: str,
     mask: Tensor | None,
+    given: Any = None,
 ) -> Tensor:
-    """`initial`: a file of measured noise, or none."""
-    drawn = noise.draw(latent, seed)
+    """`initial`: a file of measured noise, or none; `given`: a NOISE in place of the seed's."""
+    drawn = noise.draw(latent, seed) if given is None else given.generate_noise(latent)
     family = family_of(model, "DynamiCrafterSampler")
     if family.consistency and initial != files.NONE:
         raise InputError(f"{family.title} is distilled and starts from plain noise: set initial noise to none.")
