@@ -141,7 +141,8 @@ class DynamiCrafterSampler(io.ComfyNode):
                     "noise",
                     display_name="noise",
                     optional=True,
-                    tooltip="From DynamiCrafter Noise or DynamiCrafter FreeInit: what the clip begins with, in place of the seed's own noise.",
+                    tooltip="From DynamiCrafter Noise or DynamiCrafter FreeInit: what the clip begins with, in place of the seed's own noise; frames "
+                    "share the fresh noise of each step in the same way.",
                 ),
             ],
             outputs=[
@@ -183,7 +184,8 @@ class DynamiCrafterSampler(io.ComfyNode):
             model, positive, latent, seed, sigmas, denoise, start_step, initial_noise, mask, noise
         )
         show(cls, sampler_settings.describe(model, guider, sigmas, start_step, initial_noise))
-        return io.NodeOutput(sampling_run.sample(guider, published_sampler(eta), sigmas, latent, drawn, seed, mask))
+        sampler = published_sampler(eta, getattr(noise, "share", None))
+        return io.NodeOutput(sampling_run.sample(guider, sampler, sigmas, latent, drawn, seed, mask))
 
 
 class DynamiCrafterGuider(io.ComfyNode):

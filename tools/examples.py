@@ -329,6 +329,30 @@ A batch needs as many times the memory as it has images. For folders of hundreds
     )
 
 
+def camera_path(graph: Graph) -> None:
+    loaded = load(graph)
+    image = picture(graph)
+    texts = prompts(graph, loaded["CLIP"], "")
+    guided = guide(graph, loaded, image, texts, "animate")
+    noise = graph.add("DynamiCrafterNoise", 2, seed=SEED, share=1.0, pan_x=0.4)["NOISE"]
+    save(graph, sample(graph, loaded, guided, noise=noise, eta=0.0), "camera_path", 4)
+    graph.note(
+        f"""
+The prompt is empty; the noise moves. **DynamiCrafter Noise** gives all frames the same noise and moves it as a camera would that
+goes to the right, and the clip follows.
+
+- **Other paths:** *pan right* below 0 goes to the left; *pan down*, *zoom* and *turn* work alike, also together.
+- **More or less:** *share* below 1 leaves each frame more noise of its own.
+- *fresh noise (eta)* of 0 leaves the first noise alone in charge; above 0, the fresh noise of each step moves along too.
+
+{embedded_note(ANIMATE)} {IMAGE_NOTE}
+""",
+        1,
+        "A camera path in the noise",
+        330,
+    )
+
+
 EXAMPLES: dict[str, Callable[[Graph], None]] = {
     make.__name__: make
     for make in (
@@ -341,5 +365,6 @@ EXAMPLES: dict[str, Callable[[Graph], None]] = {
         text_to_video_in_4_steps,
         storyboard,
         batch_of_images,
+        camera_path,
     )
 }

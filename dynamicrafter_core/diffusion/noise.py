@@ -63,6 +63,12 @@ class NoisePrior:
         fields = self._frames(_draw(noise, generator, lambda frame: canvas.draw(frame, generator)), noise.shape[2])
         return torch.stack([canvas.look(field, place) for field, place in zip(fields, places, strict=True)], 2)
 
+    def of_steps(self, generator: torch.Generator) -> Callable[[int, torch.Size], Tensor] | None:
+        """The fresh noise of every step, of this kind too; None for plain noise, which samplers draw themselves."""
+        if self.kind == "plain":
+            return None
+        return lambda step, shape: self.apply(torch.randn(shape, generator=generator), generator)
+
     def _frames(self, drawn: Iterator[Tensor], count: int) -> Iterator[Tensor]:
         """Independent fields -> the fields of the frames, one after another."""
         if self.kind == "residual":

@@ -225,7 +225,7 @@ class Pipeline:
                 stacklevel=2,
             )
 
-        runs = 1 + settings.freeinit
+        runs, step_noise = 1 + settings.freeinit, settings.noise.of_steps(generator)
 
         def sample(unet: nn.Module, x: Tensor, run: int) -> Tensor:
             def on_step(k: int, total: int, *_: Tensor) -> None:
@@ -241,6 +241,7 @@ class Pipeline:
                         settings.text_scale,
                         settings.motion_scale,
                         self.family.motion_share,
+                        step_noise,
                         on_step=on_step,
                         generator=generator,
                     )
@@ -251,6 +252,7 @@ class Pipeline:
                     settings.steps,
                     settings.spacing,
                     settings.eta,
+                    step_noise,
                     start=settings.start_step,
                     strength=settings.strength,
                     original=original,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.guidance import Guidance, guided
+from ..diffusion.noise import NoisePrior
 from ..diffusion.sampling import sample_ddim
 from ..models.autoencoder import LATENT_SCALE
 from ..models.layout import to_frames, to_volume
@@ -26,6 +27,7 @@ class Dials:
     image_strength: float | Tensor = 1.0  # lambda, of all clips or of each
     seed: int = 0
     vdg: bool = True
+    noise: NoisePrior = NoisePrior()
     context: bool = True  # False: the image's tokens are those of a grey picture
 
 
@@ -80,6 +82,8 @@ def generate(
         return predict(model, given, x, t).chunk(len(branches))
 
     start = normal([(dials.seed, "start", row) for row in range(len(pictures))], *concat.shape[1:]).to(concat)
+    generator = torch.Generator().manual_seed(dials.seed)
+    start = dials.noise.apply(start, generator)
     z = sample_ddim(
         guided(run, Guidance(dials.text_scale, dials.image_scale, dials.rescale)),
         start,
@@ -87,7 +91,8 @@ def generate(
         dials.steps,
         model.family.spacing,
         dials.eta,
-        generator=torch.Generator().manual_seed(dials.seed),
+        dials.noise.of_steps(generator),
+        generator=generator,
     )
     for module, training in zip(model.parts.values(), was_training, strict=True):
         module.train(training)

@@ -11,6 +11,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...dynamicrafter_core.diffusion.consistency import boundary, consistency_timesteps
+from .noise import Share, draw_step
 from .schedule import family_sampling
 
 
@@ -30,6 +31,7 @@ def sample_consistency_in_host(
     extra_args: dict[str, Any] | None = None,
     callback: Any = None,
     disable: bool | None = None,
+    share: Share | None = None,
 ) -> Tensor:
     """y = x_0 + sigma noise in, as the host has it, and the last step's data out."""
     extra_args = extra_args or {}
@@ -44,5 +46,5 @@ def sample_consistency_in_host(
             callback({"x": x, "i": k, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
         x = denoised
         if following > 0:
-            x = x + following * torch.randn(x.shape, generator=generator).to(x)
+            x = x + following * draw_step(x, generator, share)
     return x

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...dynamicrafter_core.diffusion.sampling import DDIM
 from ...dynamicrafter_core.diffusion.schedule import Spacing, ddim_timesteps
 from ...dynamicrafter_core.errors import InputError
+from .noise import Share, draw_step
 from .schedule import FamilySampling, family_sampling
 
 
@@ -40,6 +41,7 @@ def sample_ddim_in_host(
     callback: Any = None,
     disable: bool | None = None,
     eta: float = 1.0,
+    share: Share | None = None,
 ) -> Tensor:
     """The core's steps on the host's models: y in, timesteps found from the sigmas, y (or the last step's x) out."""
     extra_args = extra_args or {}
@@ -57,7 +59,7 @@ def sample_ddim_in_host(
         y = to_host(sampling, x, sigma)
         denoised = model(y, sigma * ones, **extra_args)
         output = sampling.network_output(sigma, denoised, y)
-        noise = torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x) if eta else None
+        noise = draw_step(x, generator, share) if eta else None
         if callback is not None:
             callback({"x": y, "i": k, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
         x, _ = ddim.step(k, x, output, noise)

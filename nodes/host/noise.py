@@ -5,6 +5,7 @@ beside it; what is handed to it here is divided by that beforehand.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import comfy.sample
@@ -19,9 +20,19 @@ from ...dynamicrafter_core.models.layout import to_frames, to_volume
 from .images import size_in_pixels
 from .schedule import FamilySampling
 
+Share = Callable[
+    [Tensor, torch.Generator], Tensor
+]  # plain noise (b t) c h w -> noise that the frames of each clip share
+
 
 def draw(latent: dict[str, Any], seed: int) -> Tensor:
     return comfy.sample.prepare_noise(latent["samples"], seed, latent.get("batch_index"))
+
+
+def draw_step(x: Tensor, generator: torch.Generator, share: Share | None) -> Tensor:
+    """A step's fresh noise, on the CPU first, so that a seed means the same on every device."""
+    noise = torch.randn(x.shape, generator=generator, dtype=torch.float32)
+    return (noise if share is None else share(noise, generator)).to(x)
 
 
 def begin(

@@ -11,10 +11,11 @@ from torch import Tensor
 from .consistency import sample_consistency_in_host
 from .ddim import sample_ddim_in_host
 from .dual_guidance import FamilyGuider
+from .noise import Share
 
 
-def published_sampler(eta: float) -> comfy.samplers.KSAMPLER:
-    return comfy.samplers.KSAMPLER(sample_as_published, {"eta": eta})
+def published_sampler(eta: float, share: Share | None = None) -> comfy.samplers.KSAMPLER:
+    return comfy.samplers.KSAMPLER(sample_as_published, {"eta": eta, "share": share})
 
 
 def sample_as_published(model: Any, x: Tensor, sigmas: Tensor, *args: Any, eta: float, **named: Any) -> Tensor:

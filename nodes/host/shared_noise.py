@@ -14,7 +14,7 @@ from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.models.layout import to_frames, to_volume
 from .conditioning import count_clips
 from .loading import family_of
-from .noise import draw
+from .noise import Share, draw
 
 SEEDS = 2**64
 
@@ -26,9 +26,12 @@ class SharedNoise:
     frames: int  # of one clip; 0: all there are
 
     def generate_noise(self, latent: dict[str, Any]) -> Tensor:
-        plain = draw(latent, self.seed)
-        frames = len(plain) // count_clips(len(plain), self.frames)
         generator = torch.Generator().manual_seed((self.seed + 2) % SEEDS)  # + 1 is that of the sampler's steps
+        return self.share(draw(latent, self.seed), generator)
+
+    def share(self, plain: Tensor, generator: torch.Generator) -> Tensor:
+        """For the fresh noise of a sampler's steps too."""
+        frames = len(plain) // count_clips(len(plain), self.frames)
         return to_frames(self.prior.apply(to_volume(plain, frames), generator))
 
 
@@ -41,6 +44,7 @@ class FreeInitNoise:
     cutoff: float
     schedule: NoiseSchedule
     start_step: int
+    share: Share | None  # of the noise that the first clip was made from
 
     def generate_noise(self, latent: dict[str, Any]) -> Tensor:
         first, fresh = self.noise.generate_noise(latent), draw(latent, self.seed)
@@ -70,4 +74,6 @@ def again(
     samples = clip["samples"]
     frames = getattr(noise, "frames", 0) or len(samples)
     latents = model.model.process_latent_in(samples)
-    return FreeInitNoise(seed, noise, latents, frames, cutoff, family.schedule(), start_step)
+    return FreeInitNoise(
+        seed, noise, latents, frames, cutoff, family.schedule(), start_step, getattr(noise, "share", None)
+    )

@@ -194,6 +194,18 @@ def test_a_run_begins_with_the_asked_noise_and_says_so(model_of: Callable[[str],
     assert clip.settings["noise"]["kind"] == "residual" and clip.settings["noise"]["camera"]["pan_x"] == 0.25
 
 
+@pytest.mark.parametrize("variant", [ANIMATE, "t2v_turbo_vc2"])
+def test_frames_share_the_fresh_noise_of_every_step_too(
+    model_of: Callable[[str], Path], spy: Spy, variant: str
+) -> None:
+    given = (picture(),) if variant == ANIMATE else ()
+    Pipeline(model_of(variant))(*given, prompt="a cat", steps=3, noise="residual 1")
+    assert len(spy.calls) == 3
+    for call in spy.calls:
+        x = call["x"][:, :4]
+        torch.testing.assert_close(x, x[:, :, :1].expand_as(x))
+
+
 def test_freeinit_makes_the_clip_again_from_its_low_frequencies(
     model_of: Callable[[str], Path], spy: Spy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

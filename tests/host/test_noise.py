@@ -43,13 +43,16 @@ def test_shared_noise_reaches_the_network(load, scene, sample, noise) -> None:
 
     def spy(apply: Any, given: dict) -> torch.Tensor:
         seen.append(given["input"])
-        return apply(given["input"], given["timestep"], **given["c"])
+        return torch.zeros_like(given["input"])
 
     model = made.model.clone()
     model.set_model_unet_function_wrapper(spy)
-    sample(made, model=model, noise=noise(), steps=1)
-    frames = seen[0][: len(made.latent["samples"])]
-    torch.testing.assert_close(frames, frames[:1].expand_as(frames))
+    sample(made, model=model, noise=noise(), steps=3, eta=1.0)
+    assert len(seen) == 3
+    for rows in seen:  # what the run begins with, and the fresh noise of each step
+        frames = rows[: len(made.latent["samples"])]
+        torch.testing.assert_close(frames, frames[:1].expand_as(frames))
+    assert not torch.isclose(seen[0] / seen[0].std(), seen[2] / seen[2].std()).all(), "there was fresh noise"
 
 
 def test_plain_noise_with_a_camera_path_is_refused(noise) -> None:
