@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .camera.camera import Camera
     from .checkpoints.checkpoint import load_checkpoint
     from .checkpoints.conversion import convert
     from .checkpoints.detection import detect
@@ -38,6 +39,7 @@ __all__ = [
     "Autoencoder",
     "AutoencoderConfig",
     "BlockHooks",
+    "Camera",
     "Hooks",
     "InputError",
     "NoiseSchedule",
@@ -64,6 +66,7 @@ _HOMES = {
     "Autoencoder": "models.autoencoder",
     "AutoencoderConfig": "models.autoencoder",
     "BlockHooks": "models.hooks",
+    "Camera": "camera.camera",
     "Hooks": "models.hooks",
     "InputError": "errors",
     "NoiseSchedule": "diffusion.schedule",

@@ -18,7 +18,7 @@ from .models.projector import ProjectorConfig
 from .models.unet_config import UNetConfig
 from .part_names import PREFIXES, PartName
 
-Mode = Literal["animate", "interpolate", "loop", "generate"]
+Mode = Literal["animate", "interpolate", "loop", "generate", "fly"]
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,44 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     }
 )
 
-# Same architecture and keys as the variant each comes from; trained, or meant, to start from analytic noise.
+# ViewCrafter (Yu et al. 2024): DynamiCrafter that completes views rendered along a camera's path. For 25 frames the original code
+# shows each frame the image tokens of all, since it divides them among 16 frames only.
+_VIEWCRAFTER_16 = replace(
+    _DYNAMICRAFTER_1024,
+    name="viewcrafter_16",
+    fine_tune_of="dynamicrafter_1024",
+    title="ViewCrafter 16",
+    published="Drexubery/ViewCrafter_16: model.ckpt",
+    modes=("fly",),
+    livelier_start_step=None,
+    noise_published=None,
+)
+_ALL_TOKENS = ProjectorConfig(queries=256, frames=None)
+_VIEWCRAFTER_25 = replace(
+    _VIEWCRAFTER_16,
+    name="viewcrafter_25",
+    title="ViewCrafter 25",
+    published="Drexubery/ViewCrafter_25: model.ckpt",
+    frames=25,
+    projector=_ALL_TOKENS,
+)
+_VIEWCRAFTER_25_512 = replace(
+    _DYNAMICRAFTER_512,
+    name="viewcrafter_25_512",
+    fine_tune_of="dynamicrafter_512",
+    title="ViewCrafter 25, 512",
+    published="Drexubery/ViewCrafter_25_512: model.ckpt",
+    fs_default=10,
+    fs_range=(5, 15),
+    frames=25,
+    modes=("fly",),
+    unet=replace(_DYNAMICRAFTER_512.unet, default_fs=10),
+    projector=_ALL_TOKENS,
+    livelier_start_step=None,
+    noise_published=None,
+)
+
+# Same layers and keys as the variant each comes from. CIL: trained, or meant, to start from analytic noise.
 FINE_TUNES: Mapping[str, Family] = MappingProxyType(
     {
         family.name: family
@@ -334,6 +371,9 @@ FINE_TUNES: Mapping[str, Family] = MappingProxyType(
                 analytic_noise=True,
                 livelier_start_step=None,
             ),
+            _VIEWCRAFTER_25,
+            _VIEWCRAFTER_25_512,
+            _VIEWCRAFTER_16,
         )
     }
 )

@@ -157,6 +157,13 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     tooltip="The frames the keyframes stand at, counted from 0, such as 5, 10. Negative ones count from "
                     "the end.",
                 ),
+                io.Image.Input(
+                    "guide_video",
+                    display_name="guide video",
+                    optional=True,
+                    tooltip="For ViewCrafter: what each frame should show, black where unknown, from DynamiCrafter Camera Path or a point "
+                    "renderer. As many images as frames; the first is replaced by the image.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output("out_positive", display_name="positive", tooltip="With the image's detail."),
@@ -184,6 +191,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
         end_image: Any = None,
         keyframes: Any = None,
         keyframe_positions: str = "",
+        guide_video: Any = None,
     ) -> io.NodeOutput:
         plan = visual_guidance.Plan(mode, width, height, frames, fs, fit)
         made = visual_guidance.add_detail(
@@ -195,6 +203,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
             end_image,
             keyframes,
             visual_guidance.read_positions(keyframe_positions, frames),
+            guide_video,
         )
         show(cls, "\n".join(made.notes))
         return io.NodeOutput(made.positive, made.negative, made.latent)

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .camera import DynamiCrafterCameraPath
 from .conditioning import DynamiCrafterImageContext, DynamiCrafterVisualGuidance
 from .decoding import DynamiCrafterDecode
 from .loading import DynamiCrafterLoad, DynamiCrafterLoadParts
@@ -23,6 +24,7 @@ NODES: list[type[io.ComfyNode]] = [
     DynamiCrafterMergeParts,
     DynamiCrafterNoise,
     DynamiCrafterFreeInit,
+    DynamiCrafterCameraPath,
 ]
 
 

@@ -10,7 +10,9 @@ from .host.feedback import refuse, show
 
 # In the order in which the pack came to know them.
 DISTILLED = [name for name, family in FAMILIES.items() if family.consistency]
-VARIANTS = ["auto", *(name for name in FAMILIES if name not in DISTILLED), *FINE_TUNES, *DISTILLED]
+VIEWCRAFTER = [name for name, family in FINE_TUNES.items() if "fly" in family.modes]
+FIRST = [name for name in (*FAMILIES, *FINE_TUNES) if name not in (*DISTILLED, *VIEWCRAFTER)]
+VARIANTS = ["auto", *FIRST, *DISTILLED, *VIEWCRAFTER]
 
 VARIANT = {
     "options": VARIANTS,

@@ -65,7 +65,10 @@ def detect(
         )
 
     fitting = _by_structure(unet, filename)
-    found = _Evidence(fitting, f"Structure: the UNet {_in_words(_traits(unet))}, as in {', '.join(fitting)}.")
+    structure = f"Structure: the UNet {_in_words(_traits(unet))}, as in {', '.join(fitting)}."
+    if set(_VIEWCRAFTERS_KEYS) & set(fitting):
+        structure += " ViewCrafter's is the same: if the file is one and its name does not say so, choose its variant."
+    found = _Evidence(fitting, structure)
     if "autoencoder" in parts:
         dual = any(name.startswith("decoder.attn_refinement.") for name in parts["autoencoder"])
         words = "ToonCrafter's dual-reference decoder" if dual else "the plain decoder, without references"
@@ -127,6 +130,10 @@ def read_own_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
     except ValueError:
         own = {}
     return own if isinstance(own, dict) else {}
+
+
+# ViewCrafter has the keys of these, so that only a name shows it.
+_VIEWCRAFTERS_KEYS = ("dynamicrafter_512", "dynamicrafter_1024")
 
 
 def _where(holds: Callable[[Family], bool]) -> list[str]:
@@ -192,12 +199,24 @@ def _by_filename(filename: str, found: _Evidence) -> None:
     folders = [folder for folder in reversed(path.parts[:-1][-4:]) if "crafter" in folder.lower()]
     for text in (path.name, *folders):
         plain = re.sub(r"[^a-z0-9]+", "_", text.lower())
+        if "viewcrafter" in plain and set(_VIEWCRAFTERS_KEYS) & set(found.candidates):
+            # Whatever its schedule: a fine-tune at 512 may have kept that of 1024.
+            found.candidates = [viewcrafter_named(plain)]
+            found.sentences.append(f"File name: {text!r} speaks of {found.candidates[0]}.")
+            return
         named = [name for word, name in _WORDS.items() if word in plain and name in found.candidates]
         if named and len(found.candidates) > 1:
             found.narrow(f"File name: {text!r} speaks of {named[0]}.", named[:1])
         base = FINE_TUNES.get(f"{found.candidates[0]}_cil")
         if base and len(found.candidates) == 1 and re.search(r"(^|_)cil(_|$)", plain):
             found.narrow(f"File name: {text!r} speaks of a CIL fine-tune.", [base.name])
+
+
+def viewcrafter_named(text: str) -> str:
+    """The variant that a file name with "viewcrafter" in it means."""
+    if re.search(r"viewcrafter\W?_?16(\D|$)", text.lower()):
+        return "viewcrafter_16"
+    return "viewcrafter_25_512" if "512" in text else "viewcrafter_25"
 
 
 # A variant's name holds the words of those below it: the first that fits counts.

@@ -11,7 +11,7 @@ from .terminal import Bars, in_bytes, notes
 
 
 def make_clip(arguments: Namespace) -> int:
-    """animate, interpolate, loop and generate: every target is known to be writable before the model is opened."""
+    """animate, interpolate, loop, fly and generate: every target is known to be writable before the model is opened."""
     from ..media.saving import check_target
     from ..pipeline.pipeline import Pipeline
 
@@ -26,7 +26,9 @@ def make_clip(arguments: Namespace) -> int:
             extra=arguments.extra,
             initial_noise=arguments.initial_noise,
         )
-        images = [getattr(arguments, name) for name in ("image", "last") if hasattr(arguments, name)]
+        images: list[Any] = [getattr(arguments, name) for name in ("image", "last") if hasattr(arguments, name)]
+        if arguments.command == "fly":
+            images.append(arguments.guide or _camera(arguments))
         try:
             clip = getattr(pipeline, arguments.command)(
                 *images, prompt=arguments.prompt, on_progress=bars, **_options(arguments)
@@ -109,6 +111,13 @@ def _default_target(arguments: Namespace) -> str:
     return f"{Path(getattr(arguments, 'image', 'clip')).stem}-{arguments.command}.mp4"
 
 
+def _camera(arguments: Namespace) -> Any:
+    from ..camera.camera import Camera
+
+    settings = ("depth", "depth_kind", "depth_range", "field_of_view", "easing", "amount")
+    return Camera(arguments.camera, **{name: getattr(arguments, name) for name in settings})
+
+
 def _options(arguments: Namespace) -> dict[str, Any]:
     """The pipeline's keywords; what is None is the family's to fill in."""
     names = {"cfg": "text_scale", "cfg_image": "image_scale", "rescale": "guidance_rescale"}
@@ -140,6 +149,7 @@ COMMANDS: Mapping[str, Callable[[Namespace], int]] = {
     "animate": make_clip,
     "interpolate": make_clip,
     "loop": make_clip,
+    "fly": make_clip,
     "generate": make_clip,
     "convert": convert,
     "merge": merge,

@@ -109,18 +109,29 @@ def make_parser() -> argparse.ArgumentParser:
         'dynamicrafter loop campfire.jpg "flames" -m dynamicrafter_512_interp.ckpt -o campfire.gif',
     )
     loop.add_argument("image", metavar="IMAGE", help="the first frame, and the one to come back to")
+    fly = command(
+        "fly",
+        "IMAGE [PROMPT] --camera MOTION | --guide FILE",
+        "fly a camera through an image",
+        'dynamicrafter fly room.jpg --camera "orbit left" --depth room_depth.png -m ViewCrafter_25.ckpt',
+    )
+    fly.add_argument("image", metavar="IMAGE", help="the first frame")
     generate = command(
         "generate",
         "PROMPT",
         "make a video from a prompt alone",
         'dynamicrafter generate "a panda" -m videocrafter2.ckpt',
     )
-    for maker in (animate, interpolate, loop, generate):
-        maker.add_argument("prompt", metavar="PROMPT", help="what happens; may be empty")
+    for maker in (animate, interpolate, loop, fly, generate):
+        prompt = maker.add_argument("prompt", metavar="PROMPT", help="what happens; may be empty")
+        if maker is fly:
+            prompt.nargs, prompt.required, prompt.default = "?", False, "Rotating view of a scene"
         _add_model(maker)
         _add_output(maker)
         _add_look(maker, with_image=maker is not generate)
         _add_start(maker, maskable=maker is animate)
+
+    _add_camera(fly)
 
     convert = command(
         "convert",
@@ -262,6 +273,27 @@ def _add_start(parser: argparse.ArgumentParser, maskable: bool) -> None:
     if maskable:
         group.add_argument("--strength", type=_number, metavar="S", help="below 1: stay nearer to the still image")
         group.add_argument("--mask", metavar="IMAGE", help="white stays as still as the image")
+
+
+def _add_camera(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the way (one of --camera and --guide)")
+    way = group.add_mutually_exclusive_group(required=True)
+    way.add_argument(
+        "--camera", metavar="MOTION", help="'orbit left', 'pan right + zoom in', or lines such as '1: yaw 10, z 0.2'"
+    )
+    way.add_argument("--guide", metavar="FILE", help="a video or a folder of views, one a frame, black where unknown")
+    group.add_argument("--depth", metavar="FILE", help="a depth map of IMAGE (default: IMAGE is a plane)")
+    group.add_argument(
+        "--depth-kind", default="disparity", metavar="KIND", help="disparity: white is near; distance: white is far"
+    )
+    group.add_argument(
+        "--depth-range", type=_number, default=8.0, metavar="R", help="farthest by nearest distance (default: 8)"
+    )
+    group.add_argument(
+        "--field-of-view", type=_number, default=55.0, metavar="DEG", help="of IMAGE's longer side (default: 55)"
+    )
+    group.add_argument("--easing", default="smooth", metavar="HOW", help="smooth, linear, in, out (default: smooth)")
+    group.add_argument("--amount", type=_number, default=1.0, metavar="A", help="of the whole motion (default: 1)")
 
 
 def _whole(text: str) -> int:

@@ -2,7 +2,7 @@
 
 text     penultimate CLIP tokens of the prompt, and of the negative prompt
 image    CLIP tokens of the whole image, through the projector; of mid-grey where the image is to have no say
-concat   visual detail guidance: the image's own latent beside every frame's noise, in every guidance branch
+concat   visual detail guidance: the image's own latent, or a guide's, beside every frame's noise, in every guidance branch
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,9 @@ def sample_posterior(mean: Tensor, logvar: Tensor, generator: torch.Generator) -
 
 
 def concat_latents(mode: Mode, latents: Tensor, frames: int) -> Tensor:
-    """The images' latents [n,c,h,w] -> [1,c,t,h,w]: one in every frame, or two at the ends and zeros between."""
+    """The images' latents [n,c,h,w] -> [1,c,t,h,w]: one in every frame, two at the ends and zeros between, or a guide's own."""
+    if mode == "fly":
+        return latents.transpose(0, 1)[None]
     if mode == "animate":
         return latents[:1, :, None].expand(-1, -1, frames, -1, -1)
     ends = latents.new_zeros(1, latents.shape[1], frames, *latents.shape[2:])

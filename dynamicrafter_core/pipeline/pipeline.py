@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..camera.camera import Camera
 from ..checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ..checkpoints.initial_noise import read_initial_noise
 from ..devices import pick_device, pick_dtype, reused_memory
@@ -40,12 +41,13 @@ from .encoding import encode_given, encode_image, encode_original, encode_texts
 from .progress import Stages
 from .residency import Residency
 from .settings import Options, Settings, check_mode, settle
-from .source_frames import read_frames, read_mask
+from .source_frames import list_frames, read_frames, read_mask
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..media.images import ImageSource
+    from .source_frames import FramesSource
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"  # the folder of the model that comes with the package
 
@@ -62,7 +64,7 @@ class Given:
     """The pictures of one run, read and brought to size."""
 
     images: list[Tensor]  # 3 H W, as they came
-    fitted: list[Tensor]  # 3 height width
+    fitted: list[Tensor]  # 3 height width; behind the image the further views of a guide
     original: Tensor | None  # t 3 height width
     mask: Tensor | None  # 1 1 (t or 1) h w
 
@@ -124,6 +126,23 @@ class Pipeline:
         """From the image back to it: one frame fewer than asked for, so that the repetition does not stutter."""
         return self._run("loop", prompt, [image, image], options)
 
+    def fly(
+        self,
+        image: "ImageSource",
+        guide: "Camera | FramesSource",
+        prompt: str = "Rotating view of a scene",
+        **options: "Unpack[Options]",
+    ) -> Clip:
+        """Through the image, along a guide (ViewCrafter): a view for each frame, black where nothing is known.
+
+        The guide is a Camera, whose views of the image are drawn, or frames from elsewhere. Its first frame is the image.
+        """
+        if isinstance(guide, Camera):
+            return self._run("fly", prompt, [image], options, guide)
+        views = list_frames("guide", guide)
+        frames = options.get("frames")
+        return self._run("fly", prompt, [image], {**options, "frames": len(views) if frames is None else frames}, views)
+
     def generate(self, prompt: str, **options: "Unpack[Options]") -> Clip:
         """From the prompt alone."""
         return self._run("generate", prompt, [], options)
@@ -149,7 +168,14 @@ class Pipeline:
         """Take the model off the device; the next call loads it again."""
         self.parts.release()
 
-    def _run(self, mode: Mode, prompt: str, sources: "Sequence[ImageSource]", options: Mapping[str, Any]) -> Clip:
+    def _run(
+        self,
+        mode: Mode,
+        prompt: str,
+        sources: "Sequence[ImageSource]",
+        options: Mapping[str, Any],
+        guide: "Camera | Sequence[ImageSource] | None" = None,
+    ) -> Clip:
         check_mode(self.family, mode)
         options = {name: value for name, value in options.items() if value is not None}
         images = [read_image(source) for source in sources]
@@ -157,10 +183,13 @@ class Pipeline:
         settings = settle(self.family, mode, prompt, options, size, self._multiple)
         frame = (settings.width, settings.height, settings.fit)
         original, mask = options.get("original"), options.get("mask")
+        fitted = [fit_image(image, *frame) for image in images]
+        if guide is not None:
+            fitted += self._views(guide, fitted[0], settings)
         given = Given(
             images=images,
-            fitted=[fit_image(image, *frame) for image in images],
-            original=None if original is None else read_frames(original, settings.frames, *frame),
+            fitted=fitted,
+            original=None if original is None else read_frames("original", original, settings.frames, *frame),
             mask=None if mask is None else read_mask(mask, settings.frames, *frame, self._latent_factor),
         )
         stages = Stages(self.device, options.get("on_progress"))
@@ -171,7 +200,17 @@ class Pipeline:
             if not self.parts.keep:
                 self.parts.release()
         # Cloned, for a tensor made in inference mode stays one, and may not be worked on.
-        return Clip(frames.clone(), settings.fps, self._about(settings), stages.seconds, stages.peak.highest)
+        about = self._about(settings) | ({"camera": guide.motion} if isinstance(guide, Camera) else {})
+        return Clip(frames.clone(), settings.fps, about, stages.seconds, stages.peak.highest)
+
+    @staticmethod
+    def _views(guide: "Camera | Sequence[ImageSource]", image: Tensor, settings: Settings) -> list[Tensor]:
+        """What the guide shows after the first frame, which is the image itself."""
+        if isinstance(guide, Camera):
+            views, _ = guide.views(image, settings.frames, settings.fit)
+        else:
+            views = read_frames("guide", guide, settings.frames, settings.width, settings.height, settings.fit)
+        return list(views[1:])
 
     def _make(self, settings: Settings, given: Given, stages: Stages) -> Tensor:
         parts, family, frames = self.parts, self.family, settings.frames

@@ -15,14 +15,13 @@ from ..diffusion.guidance import Guidance
 from ..diffusion.noise import NoisePrior, check_signal, read_noise
 from ..diffusion.schedule import SPACINGS, TIMESTEPS, Spacing
 from ..errors import InputError
-from ..families import FAMILIES, Family, Mode
+from ..families import FAMILIES, FINE_TUNES, Family, Mode
 from ..media.images import FITS, Fit, check_size
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..media.images import ImageSource
+    from .source_frames import FramesSource
 
 MOST_FRAMES = 256
 DEFAULT_SEED = 123
@@ -61,7 +60,7 @@ class Options(TypedDict, total=False):
     fps: float  # of the file, not of the motion
     start_step: int  # below 1000: leave out the noisiest timesteps (conditional image leakage)
     strength: float  # below 1: start from `original`, or the still image, noised to this share of the steps
-    original: "Sequence[ImageSource] | Tensor"  # frames that strength and mask refer to
+    original: "FramesSource"  # frames that strength and mask refer to, or a video file
     mask: "ImageSource | Sequence[float]"  # 1 keeps `original`, 0 makes new: [T], [H,W] or [T,H,W], or an image file
     noise: str  # what frames have in common at first: "plain", "mixed 1", "progressive 1" or "residual 0.5"
     camera: str  # moves that: "pan 0.25 0, zoom 1.2, turn 10, from 0, to 1, ease-in-out", any part of it
@@ -152,7 +151,12 @@ def settle(
 def check_mode(family: Family, mode: Mode) -> None:
     if mode in family.modes:
         return
-    able = [name for name, other in FAMILIES.items() if mode in other.modes]
+    if mode == "fly" and family.concat and not family.autoencoder.dual_reference:
+        _warn(
+            f"{family.name} was not trained to follow a guide, as ViewCrafter was: it may lose what the guide leaves black."
+        )
+        return
+    able = [name for name, other in (FINE_TUNES if mode == "fly" else FAMILIES).items() if mode in other.modes]
     raise InputError(
         f"{family.name} cannot {mode}, it was trained to {' and '.join(family.modes)}; the variants that can are "
         f"{', '.join(able)} (if the file is one of these, name its variant)."

@@ -1,4 +1,4 @@
-"""The frames that a strength or a mask refers to, and the mask, brought to the clip's size."""
+"""Frames that are given, and the mask, brought to the clip's size: those that a strength or a mask refers to, or a guide's."""
 
 import os
 from collections.abc import Sequence
@@ -9,21 +9,32 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..media.frames import read_clip
 from ..media.images import Fit, fit_image, read_image
 
 if TYPE_CHECKING:
     from ..media.images import ImageSource
 
+    FramesSource = str | os.PathLike[str] | Sequence[ImageSource] | Tensor
 
-def read_frames(original: "Sequence[ImageSource] | Tensor", frames: int, width: int, height: int, fit: Fit) -> Tensor:
-    """A video as [T,3,H,W] in [-1,1]: uint8 frames [T,H,W,3], or any sequence of images."""
-    if isinstance(original, Tensor) and original.dtype == torch.uint8:
-        original = list(original.cpu().numpy())
-    if isinstance(original, (str, os.PathLike)) or not hasattr(original, "__len__"):
-        raise InputError(f"original is {original!r}; give its frames: a list of images, or uint8 [T,H,W,3].")
-    if len(original) != frames:
-        raise InputError(f"original has {len(original)} frames for a clip of {frames}; give as many as the clip has.")
-    return torch.stack([fit_image(read_image(image), width, height, fit) for image in original])
+
+def list_frames(name: str, given: "FramesSource") -> "Sequence[ImageSource]":
+    """The frames of a video file, a folder of pictures, uint8 [T,H,W,3], or any sequence of images."""
+    if isinstance(given, (str, os.PathLike)):
+        return read_clip(given)
+    if isinstance(given, Tensor) and given.dtype == torch.uint8:
+        return list(given.cpu().numpy())
+    if not hasattr(given, "__len__"):
+        raise InputError(f"{name} is {given!r}; give its frames: a video file, a list of images, or uint8 [T,H,W,3].")
+    return given  # type: ignore[return-value]
+
+
+def read_frames(name: str, given: "FramesSource", frames: int, width: int, height: int, fit: Fit) -> Tensor:
+    """A video as [T,3,H,W] in [-1,1], if it has as many frames as the clip."""
+    images = list_frames(name, given)
+    if len(images) != frames:
+        raise InputError(f"{name} has {len(images)} frames for a clip of {frames}; give as many as the clip has.")
+    return torch.stack([fit_image(read_image(image), width, height, fit) for image in images])
 
 
 def read_mask(mask: Any, frames: int, width: int, height: int, fit: Fit, factor: int) -> Tensor:

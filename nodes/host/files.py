@@ -5,6 +5,7 @@ from pathlib import Path
 import folder_paths
 
 from ... import dynamicrafter_core
+from ...dynamicrafter_core.checkpoints.detection import viewcrafter_named
 from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.families import FAMILIES, FINE_TUNES, Family
 
@@ -65,6 +66,10 @@ def missing_noise(name: str) -> str:
 def guess_family(name: str) -> Family | None:
     """The variant whose name's words a file name holds most of."""
     text = name.lower().replace("-", "_")
+    if "viewcrafter" in text:
+        return FINE_TUNES[viewcrafter_named(text)]
+    if "turbo" in text or "unet_mg" in text:
+        return FAMILIES["t2v_turbo_v2_mg" if "mg" in text and "no_mg" not in text else "t2v_turbo_vc2"]
     marks = {"toon": "tooncrafter_512", "interp": "dynamicrafter_512_interp", "1024": "dynamicrafter_1024"}
     marks |= {"256": "dynamicrafter_256", "512": "dynamicrafter_512", "dynamicrafter": "dynamicrafter_512"}
     if "videocrafter" in text or "t2v" in text or "i2v" in text:

@@ -52,6 +52,7 @@ def add_detail(
     end_image: Tensor | None = None,
     keyframes: Tensor | None = None,
     positions: tuple[int, ...] = (),
+    guide: Tensor | None = None,
 ) -> Guided:
     vae = check_vae(vae, NODE)
     family = read(positive, FAMILY)
@@ -62,6 +63,7 @@ def add_detail(
         )
     check_ends(plan, image, end_image)
     check_keyframes(keyframes, positions)
+    check_guide(plan, image, guide)
     width, height = choose_size(plan, image, family)
     clips = image.shape[0]
 
@@ -69,7 +71,9 @@ def add_detail(
     latents = encode(vae, first)  # clips 4 h w
     concat = latents.new_zeros(clips, plan.frames, *latents.shape[1:])
     ends = [first]
-    if plan.mode == "animate":
+    if guide is not None:
+        concat[0] = encode(vae, torch.cat([first, fit(guide, width, height, plan.fit)[1:]]))
+    elif plan.mode == "animate":
         concat[:] = latents[:, None]
     else:
         last = first if end_image is None else fit(end_image, width, height, plan.fit)
@@ -86,7 +90,7 @@ def add_detail(
         latent[LOOP] = plan.frames
     if isinstance(vae, ReferenceVAE) and len(ends) == 2:
         latent[REFERENCES] = torch.stack(ends, dim=1)
-    notes = describe(plan, clips, width, height, family)
+    notes = describe(plan, clips, width, height, family, guide is not None)
     return Guided(write(positive, values), write(negative, values), latent, notes)
 
 
@@ -113,6 +117,20 @@ def check_keyframes(keyframes: Tensor | None, positions: tuple[int, ...]) -> Non
         raise InputError(
             f"There are {count} keyframes and {len(positions)} keyframe_positions {list(positions)}: give a position for "
             "each keyframe, such as 5, 10."
+        )
+
+
+def check_guide(plan: Plan, image: Tensor, guide: Tensor | None) -> None:
+    if guide is None:
+        return
+    if plan.mode != "animate" or image.shape[0] != 1:
+        found = f"mode is {plan.mode}" if plan.mode != "animate" else f"image holds {image.shape[0]} images"
+        raise InputError(
+            f"A guide video leads one image in mode animate, and {found}: change that, or disconnect guide_video."
+        )
+    if guide.shape[0] != plan.frames:
+        raise InputError(
+            f"guide_video holds {guide.shape[0]} frames for a clip of {plan.frames}: give both the same number (25 for ViewCrafter)."
         )
 
 
@@ -150,7 +168,7 @@ def choose_size(plan: Plan, image: Tensor, family: Family | None) -> tuple[int, 
     return (long, short) if width >= height else (short, long)
 
 
-def describe(plan: Plan, clips: int, width: int, height: int, family: Family | None) -> list[str]:
+def describe(plan: Plan, clips: int, width: int, height: int, family: Family | None, guided: bool) -> list[str]:
     several = f"{clips} clips of " if clips > 1 else ""
     notes = [f"{several}{plan.frames} frames, {width}x{height}"]
     if family is None:
@@ -161,7 +179,11 @@ def describe(plan: Plan, clips: int, width: int, height: int, family: Family | N
         usual = "" if low <= fs <= high else f" (usual: {low} to {high})"
         more = "larger" if family.fs_larger_moves_more else "smaller"
         notes.append(f"fs {fs}: {family.fs_meaning}{usual}; {more} moves more")
-    if plan.mode not in family.modes:
+    if family.frames not in (16, plan.frames):
+        notes.append(f"{family.title} was trained at {family.frames} frames")
+    if guided and "fly" not in family.modes:
+        notes.append(f"{family.title} was not trained to follow a guide: what is black in it may stay so")
+    if not guided and plan.mode not in family.modes:
         notes.append(
             f"{family.title} was trained to {' and '.join(family.modes)}, not to {plan.mode}: the result may be poor"
         )

@@ -107,6 +107,26 @@ def test_the_schedule_outweighs_metadata_and_metadata_the_file_name():
     assert found.name == "dynamicrafter_512"
 
 
+@pytest.mark.parametrize(
+    ("filename", "name"),
+    [
+        ("ViewCrafter_25/model.ckpt", "viewcrafter_25"),
+        ("viewcrafter-25-sparse.ckpt", "viewcrafter_25"),
+        ("ViewCrafter_16.ckpt", "viewcrafter_16"),
+        ("ViewCrafter_25_512/model.ckpt", "viewcrafter_25_512"),
+    ],
+)
+@pytest.mark.parametrize("scale", [0.3, 0.7])
+def test_viewcrafter_is_found_by_its_name(filename, name, scale):
+    found = detect(manifest("dynamicrafter_1024"), scale_arr=torch.tensor([1.0, scale]), filename=filename)
+    assert (found.name, found.ambiguous) == (name, False)
+    assert "ViewCrafter's is the same" in detect(manifest("dynamicrafter_1024")).evidence[0]
+
+
+def test_viewcrafter_is_found_by_metadata():
+    assert detect(manifest("dynamicrafter_1024"), {"variant": "viewcrafter_16"}).name == "viewcrafter_16"
+
+
 def test_a_cil_fine_tune_is_found_by_metadata():
     found = detect(manifest("videocrafter1_i2v_512"), {"variant": "videocrafter1_i2v_512_cil"})
     assert (found.name, found.ambiguous) == ("videocrafter1_i2v_512_cil", False)

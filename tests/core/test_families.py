@@ -27,9 +27,19 @@ def test_checkpoint_shapes_equal_the_manifest(name):
 @pytest.mark.parametrize("name", sorted(FINE_TUNES))
 def test_a_fine_tune_has_the_keys_of_the_variant_it_comes_from(name):
     base = FAMILIES[FINE_TUNES[name].fine_tune_of]
-    assert FINE_TUNES[name].configs == base.configs
-    assert FINE_TUNES[name].analytic_noise
+    assert FINE_TUNES[name].checkpoint_shapes() == base.checkpoint_shapes()
+    assert FINE_TUNES[name].analytic_noise == name.endswith("_cil")
     assert not base.analytic_noise
+
+
+def test_viewcrafter_has_its_published_figures():
+    family = FINE_TUNES["viewcrafter_25"]
+    assert (family.frames, family.width, family.height, family.fs_default) == (25, 1024, 576, 10)
+    assert (family.steps, family.cfg, family.eta, family.guidance_rescale) == (50, 7.5, 1.0, 0.7)
+    assert (family.spacing, family.base_scale, family.image_tokens) == ("uniform_trailing", 0.3, "shared")
+    small, short = FINE_TUNES["viewcrafter_25_512"], FINE_TUNES["viewcrafter_16"]
+    assert (small.frames, small.width, small.height, small.image_tokens) == (25, 512, 320, "shared")
+    assert (short.frames, short.width, short.image_tokens) == (16, 1024, "per frame")
 
 
 def test_records_are_frozen_and_the_mapping_too():

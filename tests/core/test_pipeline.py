@@ -13,6 +13,7 @@ import torch
 from micro import ANIMATE, FRAMES, HEIGHT, INTERPOLATE, TOON, WIDTH, Spy, picture
 from torch import Tensor
 
+from dynamicrafter_core.camera.camera import Camera
 from dynamicrafter_core.checkpoints import checkpoint as checkpoint_module
 from dynamicrafter_core.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from dynamicrafter_core.errors import InputError
@@ -84,8 +85,9 @@ def test_every_variant_does_all_it_is_said_to(model_of: Callable[[str], Path], n
         warnings.simplefilter("ignore")  # that there is no analytic noise at hand
         pipeline = Pipeline(model_of(name))
         for mode in pipeline.family.modes:
-            images = {"animate": 1, "loop": 1, "interpolate": 2, "generate": 0}[mode]
-            clip = getattr(pipeline, mode)(*map(picture, range(images)), prompt="a cat", steps=1)
+            images = {"animate": 1, "loop": 1, "interpolate": 2, "generate": 0, "fly": 1}[mode]
+            guide = [Camera("orbit left")] if mode == "fly" else []
+            clip = getattr(pipeline, mode)(*map(picture, range(images)), *guide, prompt="a cat", steps=1)
             assert clip.frames.shape == (FRAMES - (mode == "loop"), HEIGHT, WIDTH, 3)
             assert clip.frames.dtype == torch.uint8 and clip.frames.float().std() > 1
             assert clip.fps == pipeline.family.save_fps

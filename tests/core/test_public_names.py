@@ -30,6 +30,7 @@ PROMISED = [
     "preprocess_for_clip",
     "load_checkpoint",
     "merge",
+    "Camera",
     "detect",
     "FAMILIES",
     "Pipeline",

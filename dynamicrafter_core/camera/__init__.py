@@ -1,0 +1,1 @@
+"""A camera's path around a picture, and the views along it."""
