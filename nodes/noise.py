@@ -4,8 +4,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..dynamicrafter_core.diffusion.camera import EASINGS
 from ..dynamicrafter_core.diffusion.noise import ALPHA, CUTOFF, KINDS, SHARE
+from ..dynamicrafter_core.diffusion.noise_path import EASINGS
 from .host import shared_noise
 from .host.feedback import show
 

@@ -18,13 +18,14 @@ TEXT = "".join((repository.ROOT / name).read_text(encoding="utf-8") for name in 
 COMMANDS = list(dict.fromkeys(re.findall(r"^    (dynamicrafter .+)$", TEXT, re.M)))
 PYTHON = re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S)
 QUICK = {
-    **dict.fromkeys(("animate", "interpolate", "loop", "generate"), ["--size", "64x64", "--steps", "1", "--quiet"]),
+    **dict.fromkeys(("animate", "interpolate", "loop", "generate", "fly"), ["--size", "64x64", "--steps", "1", "--quiet"]),
     "train": ["--minutes", "0.01", "--quiet"],
 }
 MODELS = {
     "dynamicrafter_512.ckpt": "dynamicrafter_512",
     "dynamicrafter_512_interp.ckpt": "dynamicrafter_512_interp",
     "videocrafter2.ckpt": "videocrafter2_t2v_512",
+    "ViewCrafter_25.ckpt": "viewcrafter_25",
     "model.safetensors": "dynamicrafter_1024",
     "model.ckpt": "dynamicrafter_512",
 }
@@ -33,6 +34,7 @@ WITHOUT_O = {
     "animate": {"photo-animate.mp4"},
     "interpolate": {"first-interpolate.mp4"},
     "generate": {"clip-generate.mp4"},
+    "fly": {"photo-fly.mp4"},
     "inspect": set(),
     "convert": {"model_fp16.safetensors"},
     "merge": {"merged.safetensors"},

@@ -14,8 +14,9 @@ FILES = {  # released files that the notes speak of -> where they are published
     "dynamicrafter_512_interp.ckpt": "Doubiiu/DynamiCrafter_512_Interp",
     "videocrafter2_t2v_512.ckpt": "VideoCrafter/VideoCrafter2",
     "t2v_turbo_v2_mg.pt": "jiachenli-ucsb/T2V-Turbo-v2",
+    "viewcrafter_25.ckpt": "Drexubery/ViewCrafter_25",
 }
-ANIMATE, INTERPOLATE, GENERATE, TURBO = FILES
+ANIMATE, INTERPOLATE, GENERATE, TURBO, FLY = FILES
 PUBLISHED = {TURBO: ("unet_mg.pt", "diffusion_models")}  # file name and folder, where not model.ckpt in checkpoints
 LORA = "my_lora.safetensors"
 SEED = 123

@@ -137,7 +137,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "strength",
         "mask",
         "noise",
-        "camera",
+        "noise_path",
         "freeinit",
     )
     width, height = arguments.size or (None, None)

@@ -264,7 +264,7 @@ def _add_start(parser: argparse.ArgumentParser, maskable: bool) -> None:
         "--noise", metavar="KIND", help="what frames share: plain, 'mixed 1', 'progressive 1', 'residual 0.5'"
     )
     group.add_argument(
-        "--camera", metavar="PATH", help="moves what they share: 'pan 0.25 0, zoom 1.2, turn 10, ease-in-out'"
+        "--noise-path", metavar="PATH", help="moves what they share: 'pan 0.25 0, zoom 1.2, turn 10, ease-in-out'"
     )
     group.add_argument(
         "--freeinit", type=_whole, metavar="N", help="begin again N times from the clip's low frequencies"

@@ -8,7 +8,7 @@ the covariance of frames i and j is
     progressive  (a^2 / (1 + a^2))^(|i - j| / 2)  PYoCo, each frame from the one before
     residual     s, or sqrt(s) with the middle frame     VideoFusion (Luo et al. 2023): that frame is the base of all
 
-With a camera path (camera.py) the common part moves. `reinitialise` is FreeInit (Wu et al. 2024).
+With a camera path (noise_path.py) the common part moves. `reinitialise` is FreeInit (Wu et al. 2024).
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..checks import check_number
 from ..errors import InputError
-from .camera import CameraPath, Canvas
+from .noise_path import Canvas, NoisePath
 from .schedule import NoiseSchedule
 
 Kind = Literal["plain", "mixed", "progressive", "residual"]
@@ -34,14 +34,14 @@ class NoisePrior:
 
     kind: Kind = "plain"
     amount: float | None = None
-    camera: CameraPath | None = None
+    path: NoisePath | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InputError(f"noise is {self.kind!r}; give one of {', '.join(KINDS)}.")
         if self.kind == "plain" and self.amount is not None:
             raise InputError(f"plain noise is given the amount {self.amount!r}; it has none: its frames share nothing.")
-        if self.kind == "plain" and self.camera is not None:
+        if self.kind == "plain" and self.path is not None:
             raise InputError(
                 "A camera path moves the noise that frames share, and frames of plain noise share none: choose residual, mixed or "
                 "progressive noise."
@@ -55,10 +55,10 @@ class NoisePrior:
         """Plain noise [B,C,T,h,w] -> noise of this kind; what it needs beyond that comes from `generator`, a CPU one."""
         if self.kind == "plain":
             return noise
-        if self.camera is None:
+        if self.path is None:
             frames = self._frames(_draw(noise, generator, lambda frame: frame), noise.shape[2])
             return torch.stack(list(frames), 2)
-        places = self.camera.places(noise.shape[2], *noise.shape[3:])
+        places = self.path.places(noise.shape[2], *noise.shape[3:])
         canvas = Canvas(places, *noise.shape[3:])
         fields = self._frames(_draw(noise, generator, lambda frame: canvas.draw(frame, generator)), noise.shape[2])
         return torch.stack([canvas.look(field, place) for field, place in zip(fields, places, strict=True)], 2)
@@ -88,9 +88,9 @@ class NoisePrior:
                 yield field
 
 
-def read_noise(text: str, camera: str = "") -> NoisePrior:
+def read_noise(text: str, path_text: str = "") -> NoisePrior:
     """ "mixed 2" -> mixed noise of alpha 2; with a camera path, residual noise of share 1 is what moves if nothing is said."""
-    path = CameraPath.read(camera) if camera.strip() else None
+    path = NoisePath.read(path_text) if path_text.strip() else None
     if not text.strip():
         text = "plain" if path is None else "residual 1"
     kind, *amounts = text.split()

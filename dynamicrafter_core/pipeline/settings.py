@@ -63,7 +63,7 @@ class Options(TypedDict, total=False):
     original: "FramesSource"  # frames that strength and mask refer to, or a video file
     mask: "ImageSource | Sequence[float]"  # 1 keeps `original`, 0 makes new: [T], [H,W] or [T,H,W], or an image file
     noise: str  # what frames have in common at first: "plain", "mixed 1", "progressive 1" or "residual 0.5"
-    camera: str  # moves that: "pan 0.25 0, zoom 1.2, turn 10, from 0, to 1, ease-in-out", any part of it
+    noise_path: str  # moves that: "pan 0.25 0, zoom 1.2, turn 10, from 0, to 1, ease-in-out", any part of it
     freeinit: int  # how often to begin again from the low frequencies of the clip just made
     on_progress: Progress  # called with (stage, done, total)
 
@@ -112,7 +112,10 @@ def settle(
         close = difflib.get_close_matches(name, Options.__annotations__, n=1, cutoff=0.4)
         raise InputError(f"there is no option {name!r}{f'; the nearest is {close[0]}' if close else ''}.")
     check_mode(family, mode)
-    for name, text in (("prompt", prompt), *((name, given.get(name, "")) for name in ("negative", "noise", "camera"))):
+    for name, text in (
+        ("prompt", prompt),
+        *((name, given.get(name, "")) for name in ("negative", "noise", "noise_path")),
+    ):
         if not isinstance(text, str):
             raise InputError(f"{name} is a {type(text).__name__}; give a text, perhaps an empty one.")
     if family.consistency:
@@ -143,7 +146,7 @@ def settle(
         fps=check_number("fps", given.get("fps", family.save_fps), 0.1, 240),
         start_step=check_integer("start step", given.get("start_step", family.start_step), 1, TIMESTEPS),
         strength=check_number("strength", given.get("strength", 1.0), 0, 1),
-        noise=read_noise(given.get("noise", ""), given.get("camera", "")),
+        noise=read_noise(given.get("noise", ""), given.get("noise_path", "")),
         freeinit=_freeinit(family, given),
     )
 

@@ -7,8 +7,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...dynamicrafter_core.diffusion.camera import CameraPath
 from ...dynamicrafter_core.diffusion.noise import NoisePrior, check_signal, reinitialise
+from ...dynamicrafter_core.diffusion.noise_path import NoisePath
 from ...dynamicrafter_core.diffusion.schedule import NoiseSchedule
 from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.models.layout import to_frames, to_volume
@@ -59,7 +59,7 @@ class FreeInitNoise:
 
 def shared(seed: int, kind: Any, alpha: float, share: float, path: tuple[Any, ...], frames: int) -> SharedNoise:
     amount = {"plain": None, "residual": share}.get(kind, alpha)
-    camera = CameraPath(*path)
+    camera = NoisePath(*path)
     return SharedNoise(seed, NoisePrior(kind, amount, camera if camera.moves else None), frames)
 
 

@@ -10,8 +10,8 @@ import torch
 from micro import ANIMATE, FRAMES, HEIGHT, WIDTH, Spy, picture
 from torch import Tensor
 
-from dynamicrafter_core.diffusion.camera import EASINGS, CameraPath
 from dynamicrafter_core.diffusion.noise import NoisePrior, read_noise, reinitialise
+from dynamicrafter_core.diffusion.noise_path import EASINGS, NoisePath
 from dynamicrafter_core.diffusion.schedule import NoiseSchedule
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.pipeline.pipeline import Pipeline
@@ -69,14 +69,14 @@ def test_noise_that_shares_everything_is_one_frame() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        CameraPath(pan_x=0.4, pan_y=-0.3),
-        CameraPath(zoom=1.7),
-        CameraPath(zoom=0.6, turn=40),
-        CameraPath(pan_x=-0.2, zoom=1.2, turn=-15, easing="ease-in-out"),
+        NoisePath(pan_x=0.4, pan_y=-0.3),
+        NoisePath(zoom=1.7),
+        NoisePath(zoom=0.6, turn=40),
+        NoisePath(pan_x=-0.2, zoom=1.2, turn=-15, easing="ease-in-out"),
     ],
     ids=str,
 )
-def test_a_moved_frame_is_white_noise_of_variance_one(path: CameraPath) -> None:
+def test_a_moved_frame_is_white_noise_of_variance_one(path: NoisePath) -> None:
     plain, generator = draw(400, 4, 3, 8, 8)
     last = NoisePrior("residual", 1.0, path).apply(plain, generator)[:, :, -1].flatten(0, 1)  # rows h w
     assert float(last.mean()) == pytest.approx(0, abs=0.02)
@@ -89,14 +89,14 @@ def test_a_moved_frame_is_white_noise_of_variance_one(path: CameraPath) -> None:
 @pytest.mark.parametrize(
     ("path", "move"),
     [
-        (CameraPath(pan_x=3 / 16), lambda first: (first[..., 3:], (slice(None), slice(None, -3)))),
-        (CameraPath(pan_x=-2 / 16), lambda first: (first[..., :-2], (slice(None), slice(2, None)))),
-        (CameraPath(pan_y=5 / 16), lambda first: (first[..., 5:, :], (slice(None, -5), slice(None)))),
-        (CameraPath(turn=90), lambda first: (first.rot90(-1, (-2, -1)), (slice(None), slice(None)))),
+        (NoisePath(pan_x=3 / 16), lambda first: (first[..., 3:], (slice(None), slice(None, -3)))),
+        (NoisePath(pan_x=-2 / 16), lambda first: (first[..., :-2], (slice(None), slice(2, None)))),
+        (NoisePath(pan_y=5 / 16), lambda first: (first[..., 5:, :], (slice(None, -5), slice(None)))),
+        (NoisePath(turn=90), lambda first: (first.rot90(-1, (-2, -1)), (slice(None), slice(None)))),
     ],
     ids=["right", "left", "down", "clockwise"],
 )
-def test_a_path_moves_what_is_seen_by_its_pixels(path: CameraPath, move: Callable) -> None:
+def test_a_path_moves_what_is_seen_by_its_pixels(path: NoisePath, move: Callable) -> None:
     plain, generator = draw(1, 4, 5, 16, 16)
     noise = NoisePrior("residual", 1.0, path).apply(plain, generator)
     torch.testing.assert_close(noise[:, :, 0], plain[:, :, 0])
@@ -107,7 +107,7 @@ def test_a_path_moves_what_is_seen_by_its_pixels(path: CameraPath, move: Callabl
 def test_a_zoom_takes_the_corners_out_from_the_middle() -> None:
     """Twice as large, the last frame's corner shows what was halfway to it; correlation of averages, for values are split."""
     plain, generator = draw(2000, 1, 2, 8, 8)
-    noise = NoisePrior("residual", 1.0, CameraPath(zoom=2.0)).apply(plain, generator)
+    noise = NoisePrior("residual", 1.0, NoisePath(zoom=2.0)).apply(plain, generator)
     first, last = noise[:, 0].unbind(1)
     corner = last[:, 0:2, 0:2].mean((1, 2)) / last[:, 0:2, 0:2].mean((1, 2)).std()
     related = torch.einsum("n,nhw->hw", corner, first) / len(first)
@@ -116,7 +116,7 @@ def test_a_zoom_takes_the_corners_out_from_the_middle() -> None:
 
 def test_what_is_shared_moves_and_the_rest_does_not() -> None:
     plain, generator = draw(300, 4, 5, 8, 8)
-    noise = NoisePrior("mixed", 2.0, CameraPath(pan_x=2 / 8)).apply(plain, generator)
+    noise = NoisePrior("mixed", 2.0, NoisePath(pan_x=2 / 8)).apply(plain, generator)
     along = (noise[:, :, 0, :, 2:] * noise[:, :, -1, :, :-2]).mean()
     standing = (noise[:, :, 0] * noise[:, :, -1]).mean()
     assert float(along) == pytest.approx(0.8, abs=0.02) and float(standing) == pytest.approx(0, abs=0.02)
@@ -124,7 +124,7 @@ def test_what_is_shared_moves_and_the_rest_does_not() -> None:
 
 @pytest.mark.parametrize("easing", EASINGS)
 def test_a_camera_stands_before_and_after_its_path(easing: Any) -> None:
-    shares = CameraPath(pan_x=1, start=0.2, end=0.8, easing=easing).progress(11)
+    shares = NoisePath(pan_x=1, start=0.2, end=0.8, easing=easing).progress(11)
     assert shares[:3] == [0, 0, 0] and shares[8:] == [1, 1, 1]
     assert shares == sorted(shares)
     middle = {"linear": 0.5, "ease-in": 0.25, "ease-out": 0.75, "ease-in-out": 0.5}[easing]
@@ -134,10 +134,10 @@ def test_a_camera_stands_before_and_after_its_path(easing: Any) -> None:
 def test_noise_and_camera_are_read_from_texts() -> None:
     assert read_noise("") == NoisePrior() == read_noise("plain")
     assert read_noise("mixed 2") == NoisePrior("mixed", 2.0)
-    path = CameraPath(0.25, -0.1, 1.2, 10, 0.2, 0.8, "ease-out")
+    path = NoisePath(0.25, -0.1, 1.2, 10, 0.2, 0.8, "ease-out")
     text = "pan 0.25 -0.1, zoom 1.2, turn 10, from 0.2, to 0.8, ease-out"
     assert read_noise("progressive 3", text) == NoisePrior("progressive", 3.0, path)
-    assert read_noise("", "zoom 2") == NoisePrior("residual", 1.0, CameraPath(zoom=2)), "a path needs something to move"
+    assert read_noise("", "zoom 2") == NoisePrior("residual", 1.0, NoisePath(zoom=2)), "a path needs something to move"
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_noise_and_camera_are_read_from_texts() -> None:
         ("residual 2", "", "the share of residual noise is 2.0"),
         ("plain 1", "", "its frames share nothing"),
         ("plain", "zoom 2", "choose residual, mixed or progressive"),
-        ("", "pan 1", "camera holds 'pan 1'"),
-        ("", "tilt 1", "camera holds 'tilt 1'"),
+        ("", "pan 1", "the noise path holds 'pan 1'"),
+        ("", "tilt 1", "the noise path holds 'tilt 1'"),
         ("", "zoom 9", "the camera's zoom is 9.0"),
         ("", "from 0.5, to 0.5", "the end comes later"),
     ],
@@ -188,10 +188,10 @@ def test_a_run_begins_with_the_same_plain_noise_as_ever(model_of: Callable[[str]
 def test_a_run_begins_with_the_asked_noise_and_says_so(model_of: Callable[[str], Path], spy: Spy) -> None:
     pipeline = Pipeline(model_of(ANIMATE))
     shift = 3
-    clip = pipeline.animate(picture(), steps=1, seed=5, camera=f"pan {shift / (WIDTH // 2)} 0")
+    clip = pipeline.animate(picture(), steps=1, seed=5, noise_path=f"pan {shift / (WIDTH // 2)} 0")
     x = spy.first["x"][:, :4]
     torch.testing.assert_close(x[:, :, -1, :, :-shift], x[:, :, 0, :, shift:])
-    assert clip.settings["noise"]["kind"] == "residual" and clip.settings["noise"]["camera"]["pan_x"] == 0.25
+    assert clip.settings["noise"]["kind"] == "residual" and clip.settings["noise"]["path"]["pan_x"] == 0.25
 
 
 @pytest.mark.parametrize("variant", [ANIMATE, "t2v_turbo_vc2"])

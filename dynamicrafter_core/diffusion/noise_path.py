@@ -22,7 +22,7 @@ FINER = 4  # parts of a value's side
 
 
 @dataclass(frozen=True)
-class CameraPath:
+class NoisePath:
     """Where the camera is at the end of its path; in the first frame it stands at 0, 0 and does not zoom or turn."""
 
     pan_x: float = 0.0  # to the right, in widths of the picture: what is seen moves to the left
@@ -48,7 +48,7 @@ class CameraPath:
             raise InputError(f"The camera's easing is {self.easing!r}; give one of {', '.join(EASINGS)}.")
 
     @classmethod
-    def read(cls, text: str) -> "CameraPath":
+    def read(cls, text: str) -> "NoisePath":
         """ "pan 0.25 0, zoom 1.2, turn 10, from 0.2, to 0.8, ease-in-out", of which any part may be left out."""
         names = {"pan": ("pan_x", "pan_y"), "zoom": ("zoom",), "turn": ("turn",), "from": ("start",), "to": ("end",)}
         given: dict[str, float | str] = {}
@@ -61,7 +61,7 @@ class CameraPath:
                 given.update(zip(names[word], map(float, values), strict=True))
             except (KeyError, ValueError):
                 raise InputError(
-                    f"camera holds {part!r}; give parts such as 'pan 0.25 0', 'zoom 1.2', 'turn 10', 'from 0.2', 'to 0.8' or "
+                    f"the noise path holds {part!r}; give parts such as 'pan 0.25 0', 'zoom 1.2', 'turn 10', 'from 0.2', 'to 0.8' or "
                     "'ease-in-out', with commas between."
                 ) from None
         return cls(**given)  # type: ignore[arg-type]  # checked there
