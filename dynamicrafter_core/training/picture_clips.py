@@ -109,10 +109,10 @@ class PictureClips:
         """`given`: `motions` and `fs` instead of drawn ones, one for each clip; then, and of what is held out, all are FilmedClips."""
         filmed = split != "train" or bool(given)
         made = [
-            self._real(self.first + number)
+            self._real(number)
             if not filmed and self.clips and self._chance(split, number, "kind")[0] < self.real
-            else self._filmed(split, self.first + number, {name: values[row] for name, values in given.items()})
-            for row, number in enumerate(numbers)
+            else self._filmed(split, number, {name: values[row] for name, values in given.items()})
+            for row, number in enumerate(self.first + number for number in numbers)
         ]
         pixels = torch.stack([each.pixels for each in made]).to(self.device)
         captions, fs = [each.caption for each in made], torch.tensor([each.fs for each in made], device=self.device)

@@ -116,6 +116,11 @@ def test_a_clip_is_made_of_its_split_and_number_alone(source: PictureClips) -> N
     assert torch.equal(alone.pixels[0], among.pixels[1]) and alone.captions[0] == among.captions[1]
 
 
+def test_a_stage_may_begin_with_later_clips(source: PictureClips, pack: Path) -> None:
+    later = PictureClips(32, 32, 6, fs=(4, 8), pack=pack, first=3)
+    assert torch.equal(later("train", [2]).pixels, source("train", [5]).pixels)
+
+
 def test_training_never_shows_what_is_held_out(source: PictureClips) -> None:
     held = source.stills[True]
     source("held-out", range(4))
