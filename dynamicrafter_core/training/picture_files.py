@@ -42,10 +42,10 @@ def is_held_out(file_name: str) -> bool:
 
 
 def find_picture_files() -> list[PictureFile]:
-    """All pictures of the installed packages, in the order of their names."""
+    """All pictures of the installed packages, in the order of their names; of two of one name the first."""
     named = {str(each.metadata["Name"]).lower().replace("_", "-"): each for each in distributions()}
     titles = dict(_titles(named[INDEX])) if INDEX in named else {}
-    found = []
+    found: dict[str, PictureFile] = {}
     for name, package in sorted(named.items()):
         if not name.startswith(PACKAGES):
             continue
@@ -54,13 +54,13 @@ def find_picture_files() -> list[PictureFile]:
             if entry.suffix.lower() in _SUFFIXES:
                 title = titles.get(entry.stem.rsplit("-", 1)[0], "")
                 path = Path(str(package.locate_file(entry)))
-                found.append(PictureFile(path, title, f"{name} {package.version}", licence))
+                found.setdefault(path.name, PictureFile(path, title, f"{name} {package.version}", licence))
     if not found:
         raise InputError(
             f"No picture is installed: training on pictures reads those of the packages {PACKAGES}*. Install them with "
             "pip install comfyui-workflow-templates, or give a file of packed pictures."
         )
-    return sorted(found, key=lambda file: file.path.name)
+    return [found[name] for name in sorted(found)]
 
 
 def _titles(package: Distribution) -> Iterator[tuple[str, str]]:

@@ -109,6 +109,7 @@ def test_installed_pictures_are_found_with_title_and_licence() -> None:
     assert sum(bool(file.title) for file in found) > len(found) / 2
     assert sum(file.held_out for file in found) >= 60
     assert all(file.path.is_file() for file in found)
+    assert len({file.path.name for file in found}) == len(found)
 
 
 def test_a_clip_is_made_of_its_split_and_number_alone(source: PictureClips) -> None:
