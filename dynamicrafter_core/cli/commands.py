@@ -139,6 +139,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "noise",
         "noise_path",
         "freeinit",
+        "motion",
     )
     width, height = arguments.size or (None, None)
     given = {names.get(name, name): getattr(arguments, name, None) for name in (*names, *same)}

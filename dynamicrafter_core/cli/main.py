@@ -250,6 +250,11 @@ def _add_look(parser: argparse.ArgumentParser, with_image: bool) -> None:
     group.add_argument(
         "--fs", type=_whole, metavar="N", help="motion: smaller moves more; with the 256 model, larger does"
     )
+    group.add_argument(
+        "--motion",
+        metavar="WEIGHTS",
+        help="weights inside the UNet: 'middle 2, ends 1, strength 1.5, temperature 0.8, beside 0.5'",
+    )
     if not with_image:
         group.add_argument("--motion-scale", type=_number, metavar="S", help="how much T2V-Turbo-v2 moves")
     group.add_argument("--eta", type=_number, metavar="E", help="0: no new noise between steps, 1: most")

@@ -173,6 +173,11 @@ def ddim_timesteps(steps: int, spacing: Spacing, start: int = TIMESTEPS) -> list
     return [first + i * (start - first) // steps for i in range(steps)]
 
 
+def share_done(t: Tensor) -> float:
+    """How much of a run from pure noise lies behind it at timesteps t [B], which are all the same: 0 to 1."""
+    return 1 - t[0].item() / (TIMESTEPS - 1)
+
+
 def widen(x: Tensor) -> Tensor:
     """float32 at least: half precision has too few digits for the last, nearly clean steps."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

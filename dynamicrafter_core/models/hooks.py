@@ -64,6 +64,9 @@ class AttentionHooks:
 
     inputs: tuple[ChangeInputs, ...] = ()  # before the projections: what makes queries, keys and values
     compute: Compute | None = None  # in place of attention: projected queries, keys and values -> the mixed values
+    image: tuple[
+        ChangeStream, ...
+    ] = ()  # spatial attn2: what the image's tokens add to the text's values, weighed by lambda
     output: tuple[ChangeStream, ...] = ()  # after the output projection, before it is added
     added: tuple[ChangeStream, ...] = ()  # the stream after the addition
 

@@ -139,7 +139,11 @@ class DualAttention(Attention):
         tokens = signals.image.flatten(0, 1)  # (k b t) n d, or (k b) n d
         queries = q if signals.image.shape[1] == signals.frames else q.reshape(signals.rows, -1, q.shape[-1])
         seen = self.attend(queries, self.to_k_ip(tokens), self.to_v_ip(tokens), signals)
-        return out + seen.view_as(q) * self.strength(signals, out)
+        seen = seen.view_as(q) * self.strength(signals, out)
+        hooks = signals.hooks.attentions.get(self.place)
+        for change in hooks.image if hooks else ():
+            seen = change(seen, signals.where(self.place))
+        return out + seen
 
 
 class TemporalAttention(Attention):

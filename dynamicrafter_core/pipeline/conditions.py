@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..diffusion.consistency import PredictScaled
 from ..diffusion.guidance import RunBranches
+from ..diffusion.schedule import share_done
 from ..families import Mode
 from ..models.autoencoder import LATENT_SCALE
 from ..models.chunks import in_chunks
+from ..models.motion import AS_TRAINED, Motion
+from ..models.unet import VideoUNet
 
 # Guidance branch -> which of (prompt, negative prompt) and of (image, mid-grey) it sees.
 _BRANCHES = {"cond": (0, 0), "uncond": (1, 1), "image_only": (1, 0)}
@@ -64,7 +67,7 @@ def spread_tokens(tokens: Tensor, frames: int) -> Tensor:
     return tokens[:, places.to(tokens.device)]
 
 
-def run_branches(unet: nn.Module, conditions: Conditions) -> RunBranches:
+def run_branches(unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TRAINED) -> RunBranches:
     """The guidance branches in one batch, which shares what comes before the first look at the text.
 
     Where a batch does not fit the memory, this and all later steps go through in smaller ones, at last one by one.
@@ -78,12 +81,13 @@ def run_branches(unet: nn.Module, conditions: Conditions) -> RunBranches:
         if conditions.concat is not None:
             latent = torch.cat([latent, conditions.concat], dim=1)  # noise first
         fs = None if conditions.fs is None else torch.full_like(t, conditions.fs)
-        sizes = []
+        hooks, sizes = motion.hooks(unet.places, share_done(t)), []
 
         def batch(rows: Tensor) -> Tensor:
             text_row, image_row = rows.T
             image = None if conditions.image is None else conditions.image[image_row]
-            out = unet(latent, t, conditions.text[text_row], image, fs, image_strength=conditions.context_strength)
+            strength = conditions.context_strength
+            out = unet(latent, t, conditions.text[text_row], image, fs, image_strength=strength, hooks=hooks)
             sizes.append(len(rows))
             return out
 
@@ -95,12 +99,13 @@ def run_branches(unet: nn.Module, conditions: Conditions) -> RunBranches:
     return run
 
 
-def run_told(unet: nn.Module, conditions: Conditions) -> PredictScaled:
+def run_told(unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TRAINED) -> PredictScaled:
     """One pass for the prompt, of a network that takes the guidance scale as an input and needs no further passes."""
 
     def predict(x: Tensor, t: Tensor, guidance: Tensor, motion_scale: Tensor | None) -> Tensor:
         fs = None if conditions.fs is None else torch.full_like(t, conditions.fs)
         latent, text = x.to(conditions.text.dtype), conditions.text[:1]
-        return unet(latent, t, text, fs=fs, guidance=guidance, motion_scale=motion_scale)
+        hooks = motion.hooks(unet.places, share_done(t))
+        return unet(latent, t, text, fs=fs, guidance=guidance, motion_scale=motion_scale, hooks=hooks)
 
     return predict

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..camera.camera import Camera
 from ..checkpoints.checkpoint import Checkpoint, load_checkpoint
@@ -34,6 +34,7 @@ from ..diffusion.schedule import TIMESTEPS
 from ..errors import InputError
 from ..families import Family, Mode
 from ..media.images import fit_image, read_image
+from ..models.unet import VideoUNet
 from .clip import Clip
 from .conditions import Conditions, concat_latents, run_branches, run_told, spread_tokens
 from .decoding import decode_clip
@@ -266,14 +267,14 @@ class Pipeline:
 
         runs, step_noise = 1 + settings.freeinit, settings.noise.of_steps(generator)
 
-        def sample(unet: nn.Module, x: Tensor, run: int) -> Tensor:
+        def sample(unet: VideoUNet, x: Tensor, run: int) -> Tensor:
             def on_step(k: int, total: int, *_: Tensor) -> None:
                 report(run * total + k + 1, runs * total)
 
             with reused_memory(self.device):
                 if self.family.consistency:
                     return sample_consistency(
-                        run_told(unet, conditions),
+                        run_told(unet, conditions, settings.motion),
                         x,
                         schedule,
                         settings.steps,
@@ -285,7 +286,7 @@ class Pipeline:
                         generator=generator,
                     )
                 return sample_ddim(
-                    guided(run_branches(unet, conditions), settings.guidance),
+                    guided(run_branches(unet, conditions, settings.motion), settings.guidance),
                     x,
                     schedule,
                     settings.steps,
@@ -300,7 +301,7 @@ class Pipeline:
                     on_step=on_step,
                 )
 
-        def sample_all(unet: nn.Module) -> Tensor:
+        def sample_all(unet: VideoUNet) -> Tensor:
             latents = sample(unet, x, 0)
             for run in range(1, runs):
                 fresh = torch.randn(shape, generator=generator).to(self.device)

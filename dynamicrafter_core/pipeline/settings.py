@@ -17,6 +17,7 @@ from ..diffusion.schedule import SPACINGS, TIMESTEPS, Spacing
 from ..errors import InputError
 from ..families import FAMILIES, FINE_TUNES, Family, Mode
 from ..media.images import FITS, Fit, check_size
+from ..models.motion import Motion
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Options(TypedDict, total=False):
     mask: "ImageSource | Sequence[float]"  # 1 keeps `original`, 0 makes new: [T], [H,W] or [T,H,W], or an image file
     noise: str  # what frames have in common at first: "plain", "mixed 1", "progressive 1" or "residual 0.5"
     noise_path: str  # moves that: "pan 0.25 0, zoom 1.2, turn 10, from 0, to 1, ease-in-out", any part of it
+    motion: str  # weights in the UNet: "middle 2, ends 1, strength 1.5, temperature 0.8, beside 0.5", any part of it
     freeinit: int  # how often to begin again from the low frequencies of the clip just made
     on_progress: Progress  # called with (stage, done, total)
 
@@ -94,6 +96,7 @@ class Settings:
     strength: float
     noise: NoisePrior
     freeinit: int
+    motion: Motion
 
     @property
     def guidance(self) -> Guidance:
@@ -114,7 +117,7 @@ def settle(
     check_mode(family, mode)
     for name, text in (
         ("prompt", prompt),
-        *((name, given.get(name, "")) for name in ("negative", "noise", "noise_path")),
+        *((name, given.get(name, "")) for name in ("negative", "noise", "noise_path", "motion")),
     ):
         if not isinstance(text, str):
             raise InputError(f"{name} is a {type(text).__name__}; give a text, perhaps an empty one.")
@@ -148,6 +151,7 @@ def settle(
         strength=check_number("strength", given.get("strength", 1.0), 0, 1),
         noise=read_noise(given.get("noise", ""), given.get("noise_path", "")),
         freeinit=_freeinit(family, given),
+        motion=_motion(family, given),
     )
 
 
@@ -221,6 +225,15 @@ def _motion_scale(family: Family, given: Mapping[str, Any]) -> float | None:
             raise InputError(f"motion scale is {given['motion_scale']!r}, but {family.name} has none; leave it out.")
         return None
     return check_number("motion scale", given.get("motion_scale", family.motion_scale), 0, 100)
+
+
+def _motion(family: Family, given: Mapping[str, Any]) -> Motion:
+    motion = Motion.read(given.get("motion", ""))
+    if not family.image_tokens and (motion.ends, motion.middle) != (1, 1):
+        raise InputError(
+            f"motion weighs the image by part, but {family.name} sees no image; leave ends and middle out."
+        )
+    return motion
 
 
 def _freeinit(family: Family, given: Mapping[str, Any]) -> int:
