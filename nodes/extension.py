@@ -7,6 +7,7 @@ from .conditioning import DynamiCrafterImageContext, DynamiCrafterVisualGuidance
 from .decoding import DynamiCrafterDecode
 from .loading import DynamiCrafterLoad, DynamiCrafterLoadParts
 from .merging import DynamiCrafterMergeParts
+from .motion import DynamiCrafterMotion
 from .noise import DynamiCrafterFreeInit, DynamiCrafterNoise
 from .replacements import register_replacements
 from .sampling import DynamiCrafterDDIM, DynamiCrafterGuider, DynamiCrafterSampler, DynamiCrafterSchedule
@@ -25,6 +26,7 @@ NODES: list[type[io.ComfyNode]] = [
     DynamiCrafterNoise,
     DynamiCrafterFreeInit,
     DynamiCrafterCameraPath,
+    DynamiCrafterMotion,
 ]
 
 

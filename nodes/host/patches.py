@@ -15,6 +15,7 @@ from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.models.hooks import NO_HOOKS, AttentionHooks, BlockHooks, Hooks, Where
 from ...dynamicrafter_core.models.transformers import Attention
 from ...dynamicrafter_core.models.unet import VideoUNet
+from .motion_hooks import motion_hooks
 
 Options = dict[str, Any]
 
@@ -38,8 +39,15 @@ FOREIGN = {
 }
 
 
-def hooks_from(options: Mapping[str, Any], unet: VideoUNet, shape: torch.Size) -> Hooks:
-    """`shape` is that of the rows the host gave the UNet, concatenated latents included."""
+def hooks_from(options: Mapping[str, Any], unet: VideoUNet, shape: torch.Size, timesteps: Tensor) -> Hooks:
+    """`shape` is that of the rows the host gave the UNet, concatenated latents included.
+
+    This pack's own come first: patches of the host may cut the rows.
+    """
+    return motion_hooks(options, unet, timesteps).then(_patch_hooks(options, unet, shape))
+
+
+def _patch_hooks(options: Mapping[str, Any], unet: VideoUNet, shape: torch.Size) -> Hooks:
     patches = {name: value for name, value in options.get("patches", {}).items() if value}
     replacements = {name: value for name, value in options.get("patches_replace", {}).items() if value}
     for name in FOREIGN.keys() & options.keys():

@@ -91,7 +91,7 @@ class HostUNet(VideoUNet):
             None if fs is None else take_clips(fs, frames)[:clips],
             image_strength=take_clips(conditions[STRENGTH], frames) if STRENGTH in conditions else 1.0,
             control=None if control is None else self.residuals(control, x),
-            hooks=hooks_from(transformer_options, self, x.shape),
+            hooks=hooks_from(transformer_options, self, x.shape, timesteps),
             options=transformer_options,
             **scales,
         )
