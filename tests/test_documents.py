@@ -103,7 +103,9 @@ def test_table_of_variants_holds_the_figures_of_the_code() -> None:
         return f"| `{family.name}` | {modes} | {size} | {fs} | {more} | {figures} | {published} |"
 
     expected = [row(family) for family in (*FAMILIES.values(), *FINE_TUNES.values())]
-    written = [line for line in MODELS.splitlines() if re.match(r"\| `\w+` \| (animate|interpolate|generate|fly)", line)]
+    written = [
+        line for line in MODELS.splitlines() if re.match(r"\| `\w+` \| (animate|interpolate|generate|fly)", line)
+    ]
     assert written == expected
 
 

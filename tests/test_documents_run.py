@@ -18,7 +18,9 @@ TEXT = "".join((repository.ROOT / name).read_text(encoding="utf-8") for name in 
 COMMANDS = list(dict.fromkeys(re.findall(r"^    (dynamicrafter .+)$", TEXT, re.M)))
 PYTHON = re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S)
 QUICK = {
-    **dict.fromkeys(("animate", "interpolate", "loop", "generate", "fly"), ["--size", "64x64", "--steps", "1", "--quiet"]),
+    **dict.fromkeys(
+        ("animate", "interpolate", "loop", "generate", "fly"), ["--size", "64x64", "--steps", "1", "--quiet"]
+    ),
     "train": ["--minutes", "0.01", "--quiet"],
 }
 MODELS = {
