@@ -4,6 +4,7 @@ A bad figure is refused here, before anything is loaded; what is merely unwise g
 """
 
 import difflib
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -103,7 +104,8 @@ class Settings:
         return Guidance(self.text_scale, self.image_scale, self.guidance_rescale)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """As a saved file gives it back: tuples are lists."""
+        return json.loads(json.dumps(asdict(self)))
 
 
 def settle(

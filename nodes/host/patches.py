@@ -135,7 +135,8 @@ def _attention_hooks(
     replacement = replacements.get((*place.block, place.index), replacements.get(place.block))
     return AttentionHooks(
         inputs=tuple(map(inputs, patches.get(f"{which}_patch", ()))),
-        compute=replacement and (lambda q, k, v, where: replacement(q, k, v, reader(where))),
+        # One that gives back the values themselves (PAG) would give the first frame's too, where they stand beside.
+        compute=replacement and (lambda q, k, v, where: replacement(q, k, v, reader(where))[:, : q.shape[1]]),
         output=tuple(map(stream, patches.get(f"{which}_output_patch", ()))),
         added=tuple(map(stream, patches.get("middle_patch", ()))) if which == "attn1" else (),
     )

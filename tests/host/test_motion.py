@@ -82,13 +82,13 @@ def test_the_hosts_model_gives_the_cores_numbers(load, ours, change) -> None:
 
 
 @pytest.mark.parametrize("other", ["HyperTile", "FreeU_V2", "PerturbedAttentionGuidance", "TomePatchModel"])
-def test_it_works_beside_the_hosts_patches(extras, run, load, scene, sample, motion, other) -> None:
+def test_it_works_beside_the_hosts_patches(extras, run, load, scene, image, sample, motion, other) -> None:
     extras(
         {"HyperTile": "nodes_hypertile", "FreeU_V2": "nodes_freelunch", "TomePatchModel": "nodes_tomesd"}.get(
             other, "nodes_pag"
         )
     )
-    made = scene(load())
+    made = scene(load(), images=image(128, 192), width=192, height=128, frames=3)
     given: dict[str, Any] = {
         "HyperTile": {"tile_size": 32, "swap_size": 2, "max_depth": 1, "scale_depth": False},
         "FreeU_V2": {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2},
