@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .batch.render import render
     from .camera.camera import Camera
     from .checkpoints.checkpoint import load_checkpoint
     from .checkpoints.conversion import convert
@@ -56,6 +57,7 @@ __all__ = [
     "load_checkpoint",
     "merge",
     "preprocess_for_clip",
+    "render",
     "sample_consistency",
     "sample_ddim",
 ]
@@ -83,6 +85,7 @@ _HOMES = {
     "load_checkpoint": "checkpoints.checkpoint",
     "merge": "checkpoints.merging",
     "preprocess_for_clip": "models.preprocess",
+    "render": "batch.render",
     "sample_consistency": "diffusion.consistency",
     "sample_ddim": "diffusion.sampling",
 }

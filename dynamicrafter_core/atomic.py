@@ -8,11 +8,15 @@ import contextlib
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from .errors import InputError
+
+_PART = ".part"
 
 
 @contextlib.contextmanager
@@ -30,6 +34,36 @@ def written_whole(target: Path) -> Iterator[Path]:
     except BaseException:
         _remove(part)
         raise
+
+
+@contextlib.contextmanager
+def only_here(folder: Path) -> Iterator[None]:
+    """No other process writes into `folder` meanwhile, so that unfinished files that lie there are nobody's, and go."""
+    lock = folder / ".lock"
+    with lock.open("w") as file:
+        try:
+            _lock(file)
+        except OSError as error:
+            raise InputError(
+                f"{folder} is being written by another process; wait for it, or give another folder."
+            ) from error
+        for part in folder.glob(f".*{_PART}"):
+            _remove(part)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _lock(file: IO[str]) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def check_writable(target: Path) -> None:
@@ -89,4 +123,4 @@ def _remove(part: Path) -> None:
 
 
 def _hidden(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}{_PART}")

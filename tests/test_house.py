@@ -26,6 +26,7 @@ FLOORS = (  # of the core, from the ground up: a module imports from its own flo
     {"families"},
     {"checkpoints"},
     {"pipeline"},
+    {"batch"},
     {"training"},
     {"cli", "__main__"},
 )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..media.images import Fit, fit_image, read_image
 from .path import Easing, camera_path
-from .warp import DepthKind, depth_from_map, render_views
+from .warp import DepthKind, check_depth, check_field_of_view, depth_from_map, render_views
 
 if TYPE_CHECKING:
     from ..media.images import ImageSource
@@ -24,6 +24,12 @@ class Camera:
     field_of_view: float = 55.0
     easing: Easing = "smooth"
     amount: float = 1.0
+
+    def check(self) -> None:
+        """Refuses what cannot be flown, before any picture is read."""
+        camera_path(self.motion, 2, self.easing, self.amount)
+        check_field_of_view(self.field_of_view)
+        check_depth(self.depth_kind, self.depth_range)
 
     def views(self, image: Tensor, frames: int, fit: Fit = "crop") -> tuple[Tensor, Tensor]:
         """Of an image [3,H,W] that was cut to size by `fit`, as the depth map is: views [T,3,H,W], and where each knows."""

@@ -29,9 +29,7 @@ def depth_from_map(map: Tensor, kind: DepthKind = "disparity", depth_range: floa
     distance      white is far: proportional to the distance
     depth_range   how many times farther the farthest point is than the nearest, which a map does not say
     """
-    if kind not in DEPTH_KINDS:
-        raise InputError(f"the kind of depth map is {kind!r}; give {' or '.join(DEPTH_KINDS)}.")
-    depth_range = check_number("depth range", depth_range, 1, 1000)
+    check_depth(kind, depth_range)
     if map.ndim != 2 or not map.isfinite().all():
         raise InputError(f"the depth map has shape {list(map.shape)} or holds NaN; give finite values [H,W].")
     low, high = map.min(), map.max()
@@ -41,6 +39,16 @@ def depth_from_map(map: Tensor, kind: DepthKind = "disparity", depth_range: floa
     else:
         distance = torch.lerp(torch.tensor(1.0), torch.tensor(depth_range), share)
     return distance / distance.median()
+
+
+def check_depth(kind: str, depth_range: float) -> None:
+    if kind not in DEPTH_KINDS:
+        raise InputError(f"the kind of depth map is {kind!r}; give {' or '.join(DEPTH_KINDS)}.")
+    check_number("depth range", depth_range, 1, 1000)
+
+
+def check_field_of_view(degrees: float) -> None:
+    check_number("field of view", degrees, 1, 170)
 
 
 def render_views(
@@ -56,7 +64,7 @@ def render_views(
     depth           [H,W], the middle distance being 1; None: a plane at distance 1
     field_of_view   of the picture's longer side, in degrees
     """
-    field_of_view = check_number("field of view", field_of_view, 1, 170)
+    check_field_of_view(field_of_view)
     height, width = image.shape[1:]
     if depth is not None and depth.shape != (height, width):
         depth = F.interpolate(depth[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]

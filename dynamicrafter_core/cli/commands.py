@@ -120,7 +120,8 @@ def _camera(arguments: Namespace) -> Any:
 
 def _options(arguments: Namespace) -> dict[str, Any]:
     """The pipeline's keywords; what is None is the family's to fill in."""
-    names = {"cfg": "text_scale", "cfg_image": "image_scale", "rescale": "guidance_rescale"}
+    from ..pipeline.settings import SHORT_NAMES
+
     same = (
         "negative",
         "seed",
@@ -142,7 +143,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "motion",
     )
     width, height = arguments.size or (None, None)
-    given = {names.get(name, name): getattr(arguments, name, None) for name in (*names, *same)}
+    given = {SHORT_NAMES.get(name, name): getattr(arguments, name, None) for name in (*SHORT_NAMES, *same)}
     return {**given, "width": width, "height": height}
 
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import InputError
 from ..training.command import add_arguments as add_training
+from .batch import add_arguments as add_batch
 
 DESCRIPTION = """\
 A still image and a prompt become a short video: DynamiCrafter, and its family
@@ -171,6 +172,7 @@ def make_parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", metavar="FILE")
     inspect.add_argument("--variant", default="auto", metavar="NAME", help="does it fit this released model?")
     inspect.add_argument("--json", action="store_true", help="for programs")
+    add_batch(commands)
     add_training(commands)
     return parser
 

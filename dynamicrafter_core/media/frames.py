@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .images import SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
 
 _ANIMATED = (".gif", ".webp", ".png", ".apng")
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 def read_clip(path: str | os.PathLike[str], at_most: int = 4096) -> "list[np.ndarray]":
@@ -30,7 +30,7 @@ def read_clip(path: str | os.PathLike[str], at_most: int = 4096) -> "list[np.nda
 
 
 def _in_folder(path: Path) -> "Iterator[np.ndarray]":
-    for name in sorted(entry for entry in path.iterdir() if entry.suffix.lower() in _PICTURES):
+    for name in sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES):
         yield from islice(_animated(name), 1)
 
 

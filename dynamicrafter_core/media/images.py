@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Fit = Literal["crop", "pad", "stretch"]
 FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # of the pictures in a folder
 
 _RANGES = {"uint8": 255.0, "uint16": 65535.0, "bool": 1.0}
 

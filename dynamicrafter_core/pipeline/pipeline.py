@@ -181,7 +181,7 @@ class Pipeline:
         options = {name: value for name, value in options.items() if value is not None}
         images = [read_image(source) for source in sources]
         size = (images[0].shape[2], images[0].shape[1]) if images else None
-        settings = settle(self.family, mode, prompt, options, size, self._multiple)
+        settings = settle(self.family, mode, prompt, options, size, self.multiple)
         frame = (settings.width, settings.height, settings.fit)
         original, mask = options.get("original"), options.get("mask")
         fitted = [fit_image(image, *frame) for image in images]
@@ -331,7 +331,7 @@ class Pipeline:
         return config.size_factor
 
     @property
-    def _multiple(self) -> int:
+    def multiple(self) -> int:
         """Pixels that the sides of a frame must be multiples of."""
         config: Any = self.checkpoint.configs["unet"]
         return config.size_factor * self._latent_factor

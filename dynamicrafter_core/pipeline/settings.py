@@ -41,6 +41,10 @@ _NOT_DISTILLED = (
 )
 
 
+# What the command line and job files call some options.
+SHORT_NAMES = {"cfg": "text_scale", "cfg_image": "image_scale", "rescale": "guidance_rescale"}
+
+
 class Options(TypedDict, total=False):
     """The keywords of every run; what is left out (or None) comes from the model's family."""
 

@@ -31,6 +31,7 @@ PROMISED = [
     "load_checkpoint",
     "merge",
     "Camera",
+    "render",
     "detect",
     "FAMILIES",
     "Pipeline",

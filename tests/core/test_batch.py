@@ -1,0 +1,315 @@
+"""Many clips: jobs read and checked, made once whatever ends the run, and told about in files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+import repository
+from micro import ANIMATE, FRAMES, INTERPOLATE, picture
+from PIL import Image
+
+from dynamicrafter_core import render
+from dynamicrafter_core.atomic import only_here
+from dynamicrafter_core.batch.jobs import Job, Refused, read_jobs
+from dynamicrafter_core.batch.render import Result
+from dynamicrafter_core.batch.work import Worker
+from dynamicrafter_core.cli.main import main
+from dynamicrafter_core.errors import InputError
+from dynamicrafter_core.media.frames import read_clip
+from dynamicrafter_core.media.saving import read_settings
+from dynamicrafter_core.pipeline.pipeline import Pipeline
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four pictures, and the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(4):
+        Image.fromarray(picture(number)).save(tmp_path / f"p{number}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def model(model_of: Callable[[str], Path]) -> str:
+    return str(model_of(ANIMATE))
+
+
+def lines(path: Path, *entries: Any) -> Path:
+    path.write_text("".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in entries))
+    return path
+
+
+def pixels(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.mp4"))}
+
+
+def test_a_job_is_what_the_pipeline_makes_of_the_same_words(folder: Path, model: str) -> None:
+    (result,) = render([{"image": "p0.png", "prompt": "a cat", "seed": 5, "steps": 2, "cfg": 3, "model": model}], "out")
+    assert (result.state, result.name, result.path) == ("made", "0001-p0", Path("out/0001-p0.mp4"))
+    clip = Pipeline(model).animate("p0.png", "a cat", seed=5, steps=2, text_scale=3.0)
+    assert len(read_clip(result.path)) == FRAMES
+    settings = read_settings(result.path)
+    assert {key: settings[key] for key in clip.settings} == json.loads(json.dumps(clip.settings))
+    clip.save("alone.mp4")
+    assert np.array_equal(np.stack(read_clip("alone.mp4")), np.stack(read_clip(result.path)))
+
+
+def test_all_modes_and_formats(folder: Path, model: str, model_of: Callable[[str], Path]) -> None:
+    between, views = str(model_of(INTERPOLATE)), str(model_of("viewcrafter_25"))
+    common = {"steps": 1, "image": "p0.png"}
+    jobs = [
+        {**common, "model": model, "format": "gif", "name": "a"},
+        {**common, "model": between, "last": "p1.png", "name": "b"},
+        {**common, "model": between, "mode": "loop", "format": "png", "name": "c"},
+        {**common, "model": views, "camera": "zoom in", "name": "d"},
+        {"steps": 1, "model": str(model_of("videocrafter2_t2v_512")), "prompt": "a panda", "name": "e"},
+    ]
+    results = {each.name: each for each in render(jobs, "out")}
+    assert [results[name].error for name in "abcde"] == 5 * [None]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.gif", "b.mp4", "c.png", "d.mp4", "e.mp4"]
+
+
+def test_jobs_of_one_model_follow_one_another(folder: Path, model: str, model_of: Callable[[str], Path]) -> None:
+    between = str(model_of(INTERPOLATE))
+    jobs = [
+        {"image": "p0.png", "steps": 1, "model": model},
+        {"image": "p0.png", "last": "p1.png", "steps": 1, "model": between},
+        {"image": "p1.png", "steps": 1, "model": model},
+    ]
+    assert [result.number for result in render(jobs, "out")] == [1, 3, 2]
+
+
+def test_a_folder_and_a_csv_file_are_jobs_too(folder: Path, model: str) -> None:
+    found = read_jobs(folder, {"prompt": "waves"})
+    assert [(job.name, job.prompt, job.mode) for job in found] == [
+        (f"000{n + 1}-p{n}", "waves", "animate") for n in range(4)
+    ]
+    (folder / "jobs.csv").write_text(
+        'image,prompt,steps,cfg-image,size\np0.png,"a cat, running",3,1.5,64x64\np1.png,,,,\n'
+    )
+    first, second = read_jobs(folder / "jobs.csv", {"steps": 9})
+    assert first.options == {"steps": 3, "image_scale": 1.5, "width": 64, "height": 64}
+    assert (first.prompt, second.prompt, second.options) == ("a cat, running", "", {"steps": 9})
+
+
+def test_defaults_stand_in_the_files_head_and_behind_the_commands(folder: Path) -> None:
+    path = lines(
+        folder / "jobs.jsonl", {"defaults": {"steps": 4, "seed": 1}}, "# a comment", "", {"image": "p0.png", "seed": 2}
+    )
+    (job,) = read_jobs(path, {"steps": 7})
+    assert job.options == {"steps": 7, "seed": 2} and job.where == "jobs.jsonl, line 4"
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"imagee": "p0.png"}, "there is no key 'imagee'; the nearest is image"),
+        ({"image": "gone.png"}, "image .*gone.png does not exist"),
+        ({"mode": "dance"}, "mode is 'dance'; give animate, interpolate, loop, generate, fly"),
+        ({"mode": "interpolate", "image": "p0.png"}, "last is missing; to interpolate, give image and last"),
+        ({"mode": "loop", "image": "p0.png", "last": "p1.png"}, "last is .*, but mode loop takes none"),
+        ({"image": "p0.png", "name": "../x"}, "name is '../x'; give letters"),
+        ({"image": "p0.png", "name": "/etc/x"}, "name is '/etc/x'"),
+        ({"image": "p0.png", "name": ".."}, "name is '..'"),
+        ({"image": "p0.png", "steps": "many"}, "steps is 'many'; give a whole number"),
+        ({"image": "p0.png", "steps": 0}, "steps is 0; give a whole number from 1"),
+        ({"image": "p0.png", "cfg": "NaN"}, "cfg .text scale. is nan"),
+        ({"image": "p0.png", "prompt": 3}, "prompt is 3; give a text"),
+        ({"image": "p0.png", "size": "big"}, "size is 'big'; give a width and a height"),
+        ({"image": "p0.png", "size": "65x64"}, "65x64 does not divide"),
+        ({"image": "p0.png", "format": "avi"}, "format is 'avi'; give mp4, gif, png"),
+        ({"image": "p0.png", "model": "gone.ckpt"}, "gone.ckpt does not exist"),
+        ({"image": "p0.png", "camera": "up and away"}, "motion 'up and away' is unknown"),
+        ({"image": "p0.png", "depth": "p1.png"}, "depth is given, but only mode fly takes it"),
+        ({"image": "p0.png", "mode": "fly"}, "to fly, give either camera"),
+        ([1, 2], "the line is a list; give an object"),
+        ("{broken", "the line is not JSON"),
+        ("[" * 100_000, "the line is not JSON"),
+    ],
+)
+def test_a_bad_line_is_told_with_its_number_and_the_others_go_on(
+    entry: Any, message: str, folder: Path, model: str
+) -> None:
+    path = lines(folder / "jobs.jsonl", entry, {"image": "p0.png", "steps": 1, "model": model})
+    bad, good = sorted(render(path, "out"), key=lambda result: result.number)
+    assert bad.state == "failed" and bad.error and bad.error.startswith("jobs.jsonl, line 1: ")
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(bad.error)
+    assert good.state == "made" and good.path and good.path.exists()
+    assert sorted(path.name for path in Path("out").iterdir()) == ["0002-p0.mp4"]
+
+
+def test_names_are_taken_once(folder: Path) -> None:
+    jobs = read_jobs([{"image": "p0.png", "name": "a"}, {"image": "p1.png", "name": "A"}])
+    assert isinstance(jobs[0], Job) and isinstance(jobs[1], Refused) and "taken by job 1" in jobs[1].error
+
+
+def test_a_list_of_jobs_that_is_none_is_refused(folder: Path) -> None:
+    (folder / "empty.jsonl").write_text("\n")
+    (folder / "none").mkdir()
+    (folder / "latin.csv").write_bytes(b"image\n\xff\xfe")
+    for source, message in [
+        ("gone.jsonl", "gone.jsonl does not exist"),
+        ("empty.jsonl", "holds no jobs"),
+        ("none", "none holds no pictures"),
+        ("latin.csv", "is not UTF-8 text"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            read_jobs(source)
+    with pytest.raises(InputError, match="there is no key 'stepz'"):
+        read_jobs([], {"stepz": 1})
+
+
+def test_what_is_made_is_kept_and_what_changed_is_made_again(folder: Path, model: str) -> None:
+    jobs = [{"image": f"p{n}.png", "steps": 1, "model": model} for n in range(3)]
+    assert [result.state for result in render(jobs, "out")] == 3 * ["made"]
+    before = pixels(Path("out"))
+    assert [result.state for result in render(jobs, "out")] == 3 * ["kept"]
+    Image.fromarray(picture(9)).save("p1.png")
+    jobs[2]["seed"] = 4
+    states = {result.number: result.state for result in render(jobs, "out")}
+    assert states == {1: "kept", 2: "made", 3: "made"}
+    after = pixels(Path("out"))
+    assert [before[name] == after[name] for name in before] == [True, False, False]
+
+
+def test_a_file_of_somebody_else_is_not_overwritten(folder: Path, model: str) -> None:
+    Pipeline(model).animate("p0.png", steps=1).save("mine.mp4")
+    (result,) = render([{"image": "p0.png", "steps": 1, "model": model, "name": "mine"}], ".")
+    assert result.error and "mine.mp4 exists and is no batch's result" in result.error
+
+
+def test_an_accident_is_tried_again_and_a_refusal_is_not(
+    folder: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, make = [], Worker.make
+
+    def stumble(self: Worker, job: Job, *rest: Any) -> Any:
+        calls.append(job.number)
+        if len(calls) < 3:
+            raise RuntimeError("the device hiccuped")
+        return make(self, job, *rest)
+
+    monkeypatch.setattr(Worker, "make", stumble)
+    job = {"image": "p0.png", "steps": 1, "model": model}
+    (result,) = render([job], "out", retries=1)
+    assert result.error == "job 1: RuntimeError: the device hiccuped" and calls == [1, 1]
+    (result,) = render([job], "out", retries=2)
+    assert result.state == "made"
+    (folder / "p3.png").write_bytes(b"no picture")
+    calls.clear()
+    calls += [0, 0, 0]
+    (result,) = render([{**job, "image": "p3.png"}], "out", retries=5)
+    assert result.error and "not an image that Pillow can read" in result.error and len(calls) <= 4
+
+
+def test_the_report_tells_all_and_trusts_nobody(folder: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = '<script>alert("x")</script>'
+    path = lines(folder / "jobs.jsonl", {"image": "p0.png", "prompt": evil}, {"image": evil}, {"image": "p1.png"})
+    assert main(["batch", str(path), "-o", "out", "-m", model, "--set", "steps=1"]) == 1
+    page = Path("out/report.html").read_text()
+    assert "2 clips, 1 failed" in page and "<script>" not in page and "&lt;script&gt;" in page
+    assert 'src="0001-p0.mp4"' in page and 'src="0003-p1.mp4"' in page
+    entries = [json.loads(line) for line in Path("out/results.jsonl").read_text().splitlines()]
+    assert [entry["state"] for entry in entries] == ["done", "failed", "done"]
+    assert entries[0]["settings"]["prompt"] == evil and "line 2" in entries[1]["error"]
+    assert "2 of 3 clips in out; 1 failed" in capsys.readouterr().out
+    assert main(["batch", str(path), "-o", "out", "-m", model, "--set", "steps=1", "--check"]) == 1
+    assert "2 of 3 jobs can be made" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "given", [["--set", "steps"], ["--set", "stepz=1"], ["--retries", "-1"], ["--ray", "nowhere:1"]]
+)
+def test_the_command_refuses_bad_options_in_a_sentence(
+    given: list[str], folder: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if given[0] == "--ray":
+        pytest.importorskip("ray")
+        given = ["--ray", "not an address"]
+    path = lines(folder / "jobs.jsonl", {"image": "p0.png", "steps": 1, "model": model})
+    assert main(["batch", str(path), "-o", "out", *given]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("dynamicrafter: ") and len(said.splitlines()) == 1
+
+
+def test_stopping_finishes_the_clip_and_leaves_the_rest(folder: Path, model: str) -> None:
+    jobs = [{"image": f"p{n}.png", "steps": 1, "model": model} for n in range(4)]
+    stop, made = Event(), []
+    for result in render(jobs, "out", stop=stop, on_progress=lambda *_: stop.set()):
+        made.append(result.number)
+    assert made == [1] and len(pixels(Path("out"))) == 1
+    assert [result.state for result in render(jobs, "out")] == ["kept", "made", "made", "made"]
+
+
+def test_two_batches_do_not_share_a_folder(folder: Path, model: str) -> None:
+    Path("out").mkdir()
+    with only_here(Path("out")), pytest.raises(InputError, match="is being written by another process"):
+        list(render([{"image": "p0.png", "steps": 1, "model": model}], "out"))
+    assert not list(Path("out").iterdir())
+
+
+def start(folder: Path, model: str, jobs: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "dynamicrafter_core", "batch", str(jobs), "-o", "out", "-m", model]
+    environ = {**os.environ, "PYTHONPATH": str(repository.ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for(count: int, out: Path, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 120
+    while len(list(out.glob("*.mp4"))) < count and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_files(folder: Path, model: str) -> None:
+    jobs = lines(folder / "jobs.jsonl", *({"image": f"p{n % 4}.png", "steps": 2, "seed": n} for n in range(8)))
+    assert start(folder, model, jobs).wait(300) == 0
+    expected = pixels(folder / "out")
+    assert len(expected) == 8
+    (folder / "out").rename(folder / "whole")
+    for count in (1, 3, 6):
+        process = start(folder, model, jobs)
+        wait_for(count, folder / "out", process)
+        time.sleep(0.05)
+        process.kill()
+        process.wait(60)
+        made = pixels(folder / "out")
+        assert count <= len(made) < 8
+        assert all(expected[name] == content for name, content in made.items())  # whole, each of them
+    assert start(folder, model, jobs).wait(300) == 0
+    assert pixels(folder / "out") == expected
+    left = {path.name for path in (folder / "out").iterdir()} - set(expected)
+    assert left == {"report.html", "results.jsonl"}
+    assert (folder / "out" / "results.jsonl").read_text() == (folder / "whole" / "results.jsonl").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_once_finishes_the_clip(folder: Path, model: str) -> None:
+    jobs = lines(folder / "jobs.jsonl", *({"image": "p0.png", "steps": 20, "seed": n} for n in range(30)))
+    process = start(folder, model, jobs)
+    wait_for(1, folder / "out", process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(120) == 3
+    made = len(pixels(folder / "out"))
+    assert 1 <= made < 30
+    assert not list((folder / "out").glob(".*"))
+    entries = (folder / "out" / "results.jsonl").read_text().splitlines()
+    assert len(entries) == made
+
+
+def test_results_of_any_order_are_the_same_files(folder: Path, model: str) -> None:
+    jobs = [{"image": f"p{n}.png", "steps": 1, "seed": n, "model": model, "name": f"n{n}"} for n in range(3)]
+    list(render(jobs, "forward"))
+    results: list[Result] = list(render(jobs[::-1], "backward"))
+    assert len(results) == 3 and pixels(Path("forward")) == pixels(Path("backward"))
