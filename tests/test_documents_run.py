@@ -57,6 +57,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Ca
         for name in re.findall(r"\w+\.(?:jpg|png)", text):
             if f"-o {name}" not in text:
                 Image.radial_gradient("L").convert("RGB").save(name)
+        if "jobs.jsonl" in text:
+            Image.radial_gradient("L").convert("RGB").save("photo.jpg")
+            Path("jobs.jsonl").write_text('{"image": "photo.jpg", "steps": 1}')
         given = set(tmp_path.iterdir())
         return lambda: {path.name for path in set(tmp_path.iterdir()) - given}
 
@@ -88,3 +91,36 @@ def test_python_does_what_it_says(
     exec(block, scope)  # noqa: S102 - our own documents
     assert tuple(scope["clip"].frames.shape) == (16, 64, 64, 3)
     assert new() == set(re.findall(r"save\(\"(.+?)\"\)", block))
+
+
+def test_the_documents_batch_makes_its_clips(files: Callable[[str], Callable[[], set[str]]]) -> None:
+    text = (repository.ROOT / "docs" / "batch.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S) if "render" in block]
+    new = files(block)
+    exec(block.replace('"steps": 25', '"steps": 1'), {})  # noqa: S102 - our own document
+    assert new() == {"out"} and {path.name for path in Path("out").glob("*")} == {
+        f"000{n}-photo.mp4" for n in (1, 2, 3)
+    }
+
+
+def test_the_documents_jobs_are_jobs(files: Callable[[str], Callable[[], set[str]]]) -> None:
+    text = (repository.ROOT / "docs" / "batch.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^    (\{.+\})$", text, re.M)
+    files(" ".join(f" {word}" for word in re.findall(r"[\w.]+\.(?:jpg|png|ckpt)", " ".join(listed))))
+    Path("jobs.jsonl").write_text("\n".join(listed))
+    assert len(listed) == 3
+    assert main(["batch", "jobs.jsonl", "-o", "out", "--check"]) == 0
+
+
+def test_the_documents_keys_are_all_there_are() -> None:
+    from dynamicrafter_core.batch.jobs import KEYS
+    from dynamicrafter_core.pipeline.settings import SHORT_NAMES
+
+    text = (repository.ROOT / "docs" / "batch.md").read_text(encoding="utf-8")
+    listed = {
+        word.replace("-", "_")
+        for row in re.findall(r"^\| (`.+?) \|", text, re.M)
+        for word in re.findall(r"`([\w-]+)`", row)
+    }
+    size = {"width", "height"}
+    assert listed | size == set(KEYS) - set(SHORT_NAMES.values())
