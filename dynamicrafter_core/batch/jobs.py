@@ -32,10 +32,23 @@ _FILE_KEYS = ("image", "last", "mask", "original", "depth", "guide", "initial_no
 _OPTIONS = tuple(name for name in Options.__annotations__ if name != "on_progress")
 KEYS = (*_OTHER_KEYS, *_MODEL_KEYS, *_OPTIONS, *SHORT_NAMES, *_CAMERA_KEYS)
 _NAME = re.compile(r"[A-Za-z0-9][\w. -]{0,99}")
-_WHOLE = ("seed", "steps", "fs", "frames", "width", "height", "start_step", "freeinit")
+_WHOLE = (
+    "window",
+    "overlap",
+    "closed_loop",
+    "seed",
+    "steps",
+    "fs",
+    "frames",
+    "width",
+    "height",
+    "start_step",
+    "freeinit",
+)
 _TEXT = [
     "prompt",
     "negative",
+    "fuse",
     "name",
     "mode",
     "size",

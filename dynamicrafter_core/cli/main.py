@@ -225,6 +225,14 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--size", type=_size, metavar="WxH", help="sides that 64 divides (default: the model's, upright too)"
     )
     group.add_argument("--frames", type=_whole, metavar="N", help="(default: 16, as the models were trained)")
+    group.add_argument(
+        "--window", type=_whole, metavar="N", help="frames the model sees at once of a longer clip, such as 16"
+    )
+    group.add_argument("--overlap", type=_whole, metavar="N", help="of the windows (default: a quarter of --window)")
+    group.add_argument("--fuse", metavar="HOW", help="of the windows: pyramid, flat, overlap-linear (default: pyramid)")
+    group.add_argument(
+        "--closed-loop", action="store_true", default=None, help="windows go on from the last frame to the first"
+    )
     group.add_argument("--fps", type=_number, metavar="F", help="of the file, not of the motion (default: the model's)")
     group.add_argument("--quiet", action="store_true", help="no bars, no notes: errors only")
 

@@ -5,15 +5,16 @@ image    CLIP tokens of the whole image, through the projector; of mid-grey wher
 concat   visual detail guidance: the image's own latent, or a guide's, beside every frame's noise, in every guidance branch
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from ..diffusion.consistency import PredictScaled
 from ..diffusion.guidance import RunBranches
 from ..diffusion.schedule import share_done
+from ..diffusion.windows import Windows, fuse
 from ..families import Mode
 from ..models.autoencoder import LATENT_SCALE
 from ..models.chunks import in_chunks
@@ -22,6 +23,10 @@ from ..models.unet import VideoUNet
 
 # Guidance branch -> which of (prompt, negative prompt) and of (image, mid-grey) it sees.
 _BRANCHES = {"cond": (0, 0), "uncond": (1, 1), "image_only": (1, 0)}
+
+
+RunTold = Callable[[Tensor, Tensor, Tensor, Tensor | None], Sequence[Tensor]]
+Run = TypeVar("Run", bound=Callable[..., Sequence[Tensor]])
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,12 @@ class Conditions:
     def to(self, dtype: torch.dtype) -> "Conditions":
         image, concat = (None if x is None else x.to(dtype) for x in (self.image, self.concat))
         return replace(self, text=self.text.to(dtype), image=image, concat=concat)
+
+    def of(self, frames: Sequence[int]) -> "Conditions":
+        """Those of a window of the clip: its frames' own latents, and the image's tokens spread over it."""
+        image = None if self.image is None else spread_tokens(self.image, len(frames))
+        concat = None if self.concat is None else self.concat[:, :, list(frames)]
+        return replace(self, image=image, concat=concat)
 
 
 def sample_posterior(mean: Tensor, logvar: Tensor, generator: torch.Generator) -> Tensor:
@@ -99,13 +110,25 @@ def run_branches(unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TR
     return run
 
 
-def run_told(unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TRAINED) -> PredictScaled:
+def run_told(unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TRAINED) -> RunTold:
     """One pass for the prompt, of a network that takes the guidance scale as an input and needs no further passes."""
 
-    def predict(x: Tensor, t: Tensor, guidance: Tensor, motion_scale: Tensor | None) -> Tensor:
+    def predict(x: Tensor, t: Tensor, guidance: Tensor, motion_scale: Tensor | None) -> Sequence[Tensor]:
         fs = None if conditions.fs is None else torch.full_like(t, conditions.fs)
         latent, text = x.to(conditions.text.dtype), conditions.text[:1]
         hooks = motion.hooks(unet.places, share_done(t))
-        return unet(latent, t, text, fs=fs, guidance=guidance, motion_scale=motion_scale, hooks=hooks)
+        return [unet(latent, t, text, fs=fs, guidance=guidance, motion_scale=motion_scale, hooks=hooks)]
 
     return predict
+
+
+def in_windows(windows: Windows | None, conditions: Conditions, frames: int, make: Callable[[Conditions], Run]) -> Run:
+    """What `make` makes of the whole clip's conditions; with windows, of each window's own, and their answers are fused."""
+    if windows is None:
+        return make(conditions.of(range(frames)))
+    runs = {tuple(window): make(conditions.of(window)) for window in windows.places(frames)}
+
+    def run(x: Tensor, *given: Any) -> Sequence[Tensor]:
+        return fuse(windows, x, lambda window, part: runs[tuple(window)](part, *given))
+
+    return run  # type: ignore[return-value]

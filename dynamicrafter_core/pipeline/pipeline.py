@@ -36,7 +36,7 @@ from ..families import Family, Mode
 from ..media.images import fit_image, read_image
 from ..models.unet import VideoUNet
 from .clip import Clip
-from .conditions import Conditions, concat_latents, run_branches, run_told, spread_tokens
+from .conditions import Conditions, concat_latents, in_windows, run_branches, run_told
 from .decoding import decode_clip
 from .encoding import encode_given, encode_image, encode_original, encode_texts
 from .progress import Stages
@@ -222,7 +222,7 @@ class Pipeline:
         tokens = None
         if family.image_tokens:
             with stages("image"):
-                tokens = spread_tokens(encode_image(parts, given.images[0]), frames)
+                tokens = encode_image(parts, given.images[0])
 
         start_from_image = given.original is None and (given.mask is not None or settings.strength < 1)
         concat, references, original = None, None, None
@@ -265,6 +265,7 @@ class Pipeline:
                 stacklevel=2,
             )
 
+        clip = settings.windows, conditions, settings.frames
         runs, step_noise = 1 + settings.freeinit, settings.noise.of_steps(generator)
 
         def sample(unet: VideoUNet, x: Tensor, run: int) -> Tensor:
@@ -273,8 +274,9 @@ class Pipeline:
 
             with reused_memory(self.device):
                 if self.family.consistency:
+                    told = in_windows(*clip, lambda part: run_told(unet, part, settings.motion))
                     return sample_consistency(
-                        run_told(unet, conditions, settings.motion),
+                        lambda *given: told(*given)[0],
                         x,
                         schedule,
                         settings.steps,
@@ -286,7 +288,9 @@ class Pipeline:
                         generator=generator,
                     )
                 return sample_ddim(
-                    guided(run_branches(unet, conditions, settings.motion), settings.guidance),
+                    guided(
+                        in_windows(*clip, lambda part: run_branches(unet, part, settings.motion)), settings.guidance
+                    ),
                     x,
                     schedule,
                     settings.steps,

@@ -15,6 +15,7 @@ from ..diffusion.consistency import DISTILLED
 from ..diffusion.guidance import Guidance
 from ..diffusion.noise import NoisePrior, check_signal, read_noise
 from ..diffusion.schedule import SPACINGS, TIMESTEPS, Spacing
+from ..diffusion.windows import Fuse, Windows
 from ..errors import InputError
 from ..families import FAMILIES, FINE_TUNES, Family, Mode
 from ..media.images import FITS, Fit, check_size
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .source_frames import FramesSource
 
 MOST_FRAMES = 256
+MOST_IN_WINDOWS = 100_000
 DEFAULT_SEED = 123
 # Options a distilled model does not take: guidance is one of its inputs, and it has its own timesteps.
 _NOT_DISTILLED = (
@@ -70,6 +72,10 @@ class Options(TypedDict, total=False):
     mask: "ImageSource | Sequence[float]"  # 1 keeps `original`, 0 makes new: [T], [H,W] or [T,H,W], or an image file
     noise: str  # what frames have in common at first: "plain", "mixed 1", "progressive 1" or "residual 0.5"
     noise_path: str  # moves that: "pan 0.25 0, zoom 1.2, turn 10, from 0, to 1, ease-in-out", any part of it
+    window: int  # frames the network sees at once of a longer clip; None: all
+    overlap: int  # frames that neighbouring windows share: a quarter of the window, if nothing is said
+    fuse: Fuse  # how what they share is averaged
+    closed_loop: bool  # windows go on from the last frame to the first
     motion: str  # weights in the UNet: "middle 2, ends 1, strength 1.5, temperature 0.8, beside 0.5", any part of it
     freeinit: int  # how often to begin again from the low frequencies of the clip just made
     on_progress: Progress  # called with (stage, done, total)
@@ -101,6 +107,7 @@ class Settings:
     strength: float
     noise: NoisePrior
     freeinit: int
+    windows: Windows | None
     motion: Motion
 
     @property
@@ -157,6 +164,7 @@ def settle(
         strength=check_number("strength", given.get("strength", 1.0), 0, 1),
         noise=read_noise(given.get("noise", ""), given.get("noise_path", "")),
         freeinit=_freeinit(family, given),
+        windows=_windows(family, given),
         motion=_motion(family, given),
     )
 
@@ -242,6 +250,24 @@ def _motion(family: Family, given: Mapping[str, Any]) -> Motion:
     return motion
 
 
+def _windows(family: Family, given: Mapping[str, Any]) -> Windows | None:
+    if "window" not in given:
+        for name in ("overlap", "fuse", "closed_loop"):
+            if name in given:
+                raise InputError(
+                    f"{name.replace('_', ' ')} is {given[name]!r} and window is missing; give both, or neither."
+                )
+        return None
+    if family.autoencoder.dual_reference:
+        raise InputError(
+            f"window is given, but {family.name} decodes a clip as a whole, between its two ends; leave it out."
+        )
+    length = check_integer("window", given["window"], 2, 1024)
+    return Windows(
+        length, given.get("overlap", length // 4), given.get("fuse", "pyramid"), bool(given.get("closed_loop"))
+    )
+
+
 def _freeinit(family: Family, given: Mapping[str, Any]) -> int:
     times = check_integer("freeinit", given.get("freeinit", 0), 0, 10)
     if times and ("original" in given or "mask" in given or given.get("strength", 1) != 1):
@@ -262,10 +288,12 @@ def _check_distilled(family: Family, given: Mapping[str, Any]) -> None:
 
 def _frames(family: Family, mode: Mode, given: Mapping[str, Any]) -> int:
     fewest = {"interpolate": 2, "loop": 3}.get(mode, 1)  # a loop gives its last frame away
-    frames = check_integer("frames", given.get("frames", family.frames), fewest, MOST_FRAMES)
-    if frames != family.frames:
+    most = MOST_IN_WINDOWS if "window" in given else MOST_FRAMES
+    frames = check_integer("frames", given.get("frames", family.frames), fewest, most)
+    at_once = min(frames, given.get("window", frames))
+    if at_once != family.frames:
         _warn(
-            f"{frames} frames are asked for, but {family.name} was trained at {family.frames} only: it does better at "
+            f"{at_once} frames are asked for, but {family.name} was trained at {family.frames} only: it does better at "
             f"{family.frames}, with frames left out afterwards."
         )
     return frames

@@ -1,0 +1,163 @@
+"""Clips longer than a window: every frame covered, weights that sum to one, and the network's own numbers in each window."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from micro import ANIMATE, INTERPOLATE, TOON, Spy, picture
+
+from dynamicrafter_core.diffusion.guidance import Guidance, guided
+from dynamicrafter_core.diffusion.sampling import sample_ddim
+from dynamicrafter_core.diffusion.windows import FUSES, Windows, fuse
+from dynamicrafter_core.errors import InputError
+from dynamicrafter_core.pipeline.pipeline import Pipeline
+
+LENGTH = 16
+
+
+@pytest.mark.parametrize("how", FUSES)
+@pytest.mark.parametrize("closed", [False, True])
+def test_every_frame_is_covered_and_weights_sum_to_one_for_every_length(how: str, closed: bool) -> None:
+    for frames in range(1, 301):
+        for overlap in (0, 1, 4, 8, 15):
+            windows = Windows(LENGTH, overlap, how, closed)  # type: ignore[arg-type]
+            check(windows, frames)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(2, 40), st.integers(0, 39), st.integers(1, 300), st.sampled_from(FUSES), st.booleans())
+def test_so_do_windows_of_any_length(length: int, overlap: int, frames: int, how: str, closed: bool) -> None:
+    if overlap < length:
+        check(Windows(length, overlap, how, closed), frames)  # type: ignore[arg-type]
+
+
+def check(windows: Windows, frames: int) -> None:
+    total = torch.zeros(frames)
+    for window, share in windows.shares(frames):
+        assert len(window) == len(set(window)) == min(windows.length, frames)
+        assert (share > 0).all()
+        total.index_add_(0, torch.tensor(window), share)
+    torch.testing.assert_close(total, torch.ones(frames))
+    if not windows.closed_loop:
+        assert windows.places(frames)[-1][-1] == frames - 1
+        assert all(window == list(range(window[0], window[-1] + 1)) for window in windows.places(frames))
+
+
+def test_windows_and_their_weights_by_hand() -> None:
+    assert [(w[0], w[-1]) for w in Windows(16, 4).places(40)] == [(0, 15), (12, 27), (24, 39)]
+    assert [(w[0], w[-1]) for w in Windows(16, 4).places(41)] == [(0, 15), (12, 27), (24, 39), (25, 40)]
+    assert Windows(4, 1, closed_loop=True).places(6) == [[0, 1, 2, 3], [3, 4, 5, 0]]
+    assert Windows(6, 2).weights(list(range(6)), 12).tolist() == [1, 2, 3, 3, 2, 1]
+    ramped = Windows(6, 2, "overlap-linear")
+    assert ramped.weights([0, 1, 2, 3, 4, 5], 10).tolist() == pytest.approx([1, 1, 1, 1, 2 / 3, 1 / 3])
+    assert ramped.weights([4, 5, 6, 7, 8, 9], 10).tolist() == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1])
+
+
+def test_fused_answers_are_the_weighted_mean_of_the_windows() -> None:
+    x = torch.arange(10.0).view(1, 1, 10, 1, 1)
+    first, second = fuse(Windows(6, 2, "flat"), x, lambda window, part: [part * 2, torch.full_like(part, window[0])])
+    assert torch.equal(first, 2 * x)
+    assert second.flatten().tolist() == [0, 0, 0, 0, 2, 2, 4, 4, 4, 4]
+
+
+def test_one_window_is_bit_identical_to_none(model_of: Callable[[str], Path]) -> None:
+    pipeline = Pipeline(model_of(ANIMATE))
+    frames = pipeline.family.frames
+    plain = pipeline.animate(picture(), "a cat", steps=2).frames
+    assert torch.equal(pipeline.animate(picture(), "a cat", steps=2, window=frames).frames, plain)
+    assert torch.equal(pipeline.animate(picture(), "a cat", steps=2, window=40).frames, plain)
+
+
+@pytest.mark.parametrize("name", [ANIMATE, INTERPOLATE])
+def test_each_window_sees_its_own_frames(name: str, model_of: Callable[[str], Path], spy: Spy) -> None:
+    spy.answer = lambda out: out  # so that the answers differ from frame to frame
+    pipeline = Pipeline(model_of(name))
+    images = [picture(n) for n in range(len(pipeline.family.modes))][: 1 if name == ANIMATE else 2]
+    (pipeline.animate if name == ANIMATE else pipeline.interpolate)(*images, steps=1, frames=11, window=4, overlap=1)
+    assert [call["x"].shape[2] for call in spy.calls] == [4, 4, 4, 4][: len(spy.calls)]
+    starts = [window[0] for window in Windows(4, 1).places(11)]
+    assert len(spy.calls) == len(starts) == 4
+    concat = [call["x"][0, 4:] for call in spy.calls]
+    if name == ANIMATE:
+        assert all(torch.equal(each, concat[0]) and each.any() for each in concat)
+    else:  # the ends are seen where they are, and nothing between
+        assert concat[0][:, 0].any() and not concat[0][:, 1:].any()
+        assert not concat[1].any() and not concat[2].any()
+        assert concat[3][:, -1].any() and not concat[3][:, :-1].any()
+    assert all(torch.equal(call["image"], spy.calls[0]["image"]) for call in spy.calls)
+    assert spy.calls[0]["image"].shape[1] == 4
+
+
+def test_the_clip_is_that_of_an_independent_fusion(model_of: Callable[[str], Path]) -> None:
+    """Two overlapping windows, fused here by hand in each step of the core's own sampler."""
+    torch.manual_seed(0)
+    x_T, weight = torch.randn(1, 4, 6, 4, 4), torch.randn(4, 4)
+    schedule = Pipeline(model_of(ANIMATE)).family.schedule()
+
+    def branch(x: torch.Tensor, scale: float) -> torch.Tensor:  # looks along time, as the network does
+        return scale * torch.einsum("oc,bcthw->bothw", weight, x - x.mean(2, keepdim=True))
+
+    def by_hand(x: torch.Tensor, t: torch.Tensor, names: tuple[str, ...]) -> list[torch.Tensor]:
+        answers = []
+        for scale in (0.1 * (k + 1) for k in range(len(names))):
+            out = torch.zeros_like(x)
+            for start, shares in ((0, [1, 1, 2 / 3, 1 / 3]), (2, [1 / 3, 2 / 3, 1, 1])):
+                out[:, :, start : start + 4] += torch.tensor(shares)[:, None, None] * branch(
+                    x[:, :, start : start + 4], scale
+                )
+            answers.append(out)
+        return answers
+
+    windows = Windows(4, 2, "overlap-linear")
+
+    def by_us(x: torch.Tensor, t: torch.Tensor, names: tuple[str, ...]) -> list[torch.Tensor]:
+        scales = [0.1 * (k + 1) for k in range(len(names))]
+        return fuse(windows, x, lambda window, part: [branch(part, scale) for scale in scales])
+
+    both = [
+        sample_ddim(guided(run, Guidance(7.5, 3.0, 0.7)), x_T, schedule, 4, "uniform_trailing", eta=0.0)
+        for run in (by_hand, by_us)
+    ]
+    torch.testing.assert_close(*both, atol=1e-4, rtol=1e-4)
+
+
+def test_any_number_of_frames_and_a_closed_loop_come_out(model_of: Callable[[str], Path], spy: Spy) -> None:
+    pipeline = Pipeline(model_of(ANIMATE))
+    assert len(pipeline.animate(picture(), steps=1, frames=300, window=16).frames) == 300
+    assert max(call["x"].shape[2] for call in spy.calls) == 16
+    spy.calls.clear()
+    clip = pipeline.animate(picture(), steps=1, frames=10, window=4, overlap=1, closed_loop=True)
+    assert len(clip.frames) == 10 and len(spy.calls) == 4
+    assert clip.settings["windows"] == {"length": 4, "overlap": 1, "fuse": "pyramid", "closed_loop": True}
+
+
+def test_a_distilled_model_has_windows_too(model_of: Callable[[str], Path], spy: Spy) -> None:
+    clip = Pipeline(model_of("t2v_turbo_v2_mg")).generate("a panda", steps=2, frames=9, window=4)
+    assert len(clip.frames) == 9 and {call["x"].shape[2] for call in spy.calls} == {4}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"window": 4, "overlap": 4}, "overlap is 4 and window is 4; give an overlap below the window"),
+        ({"window": 1}, "window is 1; give a whole number from 2"),
+        ({"window": 4, "fuse": "mean"}, "fuse is 'mean'; give pyramid, flat, overlap-linear"),
+        ({"overlap": 2}, "overlap is 2 and window is missing"),
+        ({"closed_loop": True}, "closed loop is True and window is missing"),
+        ({"window": 4, "frames": 10**6}, "frames is 1000000; give a whole number from 1 to 100000"),
+        ({"frames": 257}, "frames is 257"),
+    ],
+)
+def test_bad_windows_are_refused_before_anything_is_computed(
+    given: dict, message: str, model_of: Callable[[str], Path]
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Pipeline(model_of(ANIMATE)).animate(picture(), **given)
+
+
+def test_tooncrafter_has_no_windows(model_of: Callable[[str], Path]) -> None:
+    with pytest.raises(InputError, match="decodes a clip as a whole"):
+        Pipeline(model_of(TOON)).interpolate(picture(), picture(1), window=4)
