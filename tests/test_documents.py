@@ -117,3 +117,12 @@ def test_tooltips_tell_the_embedded_models_own_figures(language: str) -> None:
         tooltips = [node["inputs"][field]["tooltip"] for node in texts.values() if field in node["inputs"]]
         assert len(tooltips) == 2
         assert all(re.findall(r"[\d.]*\d", tooltip)[-1] == f"{figure:g}" for tooltip in tooltips)
+
+
+def test_every_variant_has_its_licence() -> None:
+    from dynamicrafter_core.families import FAMILIES, FINE_TUNES
+
+    table = MODELS.split("## Licences")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.+`) \| (?:Apache-2\.0|MIT)", table, re.M)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted([*FAMILIES, *FINE_TUNES])

@@ -43,7 +43,8 @@ def make_guider(
                 "rescale; set it to 0 or -1."
             )
         scales = {GUIDANCE: text_scale, **({MOTION_SCALE: motion_scale} if motion_scale >= 0 else {})}
-        guider.set_conds(write(positive, scales), negative)
+        # Nothing runs the negative, except a patch such as self-attention guidance: then with the same scales.
+        guider.set_conds(write(positive, scales), write(negative, scales))
         guider.set_guidance(Guidance(1.0))
         return guider
     image_scale = text_scale if image_scale < 0 else image_scale

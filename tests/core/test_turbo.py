@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from golden import assert_golden, fill, golden, golden_input
@@ -134,6 +135,38 @@ def test_trajectories_are_the_originals(steps: int) -> None:
     assert_golden(final, GOLDEN["trajectory"][f"{steps} steps"]["last denoised"])
     assert [(k, total) for k, total, *_ in told] == [(k, steps) for k in range(steps)]
     assert torch.equal(told[-1][3], final)
+
+
+def originals_steps(steps: int, w: float, motion: float, percentage: float) -> tuple[torch.Tensor, list[tuple]]:
+    """The original's whole run once more, in float64 and without the project's modules: the result, and what its network got."""
+    ac = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+    spaced = np.arange(1, 51) * 20 - 1
+    x, told = golden_input("x_T", SHAPE).double(), []
+    for k, t in enumerate(chosen := spaced[::-1][:: 50 // steps][:steps]):
+        told.append((int(t), w, 0.0 if t < 1000 * (1 - percentage) else motion))
+        eps = 0.5 * x + 0.02 + 0.1 * torch.sin(x + t / 1000 + 0.3)
+        x0 = (x - (1 - ac[t]) ** 0.5 * eps) / ac[t] ** 0.5
+        c_skip, c_out = 0.25 / ((10 * t) ** 2 + 0.25), (10 * t) / ((10 * t) ** 2 + 0.25) ** 0.5
+        denoised = c_out * x0 + c_skip * x
+        if k + 1 < steps:
+            before = ac[chosen[k + 1]]
+            x = before**0.5 * denoised + (1 - before) ** 0.5 * golden_input(f"noise{k}", SHAPE).double()
+    return denoised, told
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8, 16, 50])
+def test_every_published_number_of_steps_is_the_formula_written_out_again(steps: int) -> None:
+    told = []
+
+    def predict(x: torch.Tensor, t: torch.Tensor, guidance: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+        told.append((int(t), guidance.item(), round(motion.item(), 6)))
+        return net(x, t, guidance, motion)
+
+    noise = lambda k, shape: golden_input(f"noise{k}", shape)  # noqa: E731
+    made = sample_consistency(predict, golden_input("x_T", SHAPE), EPS, steps, 5.0, 0.05, 0.3, noise)
+    expected, wanted = originals_steps(steps, 5.0, 0.05, 0.3)
+    assert told == wanted and len(told) == steps
+    torch.testing.assert_close(made.double(), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_network_is_told_the_scales_and_motion_ends_with_its_share() -> None:

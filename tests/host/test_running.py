@@ -154,9 +154,16 @@ def as_sent(server, preview):
     return Image.open(BytesIO(sent[1][4:]))
 
 
-@pytest.mark.parametrize("node", ["DynamiCrafterSampler", "KSampler"])
-def test_preview_plays_every_frame_with_any_sampler(node, load, scene, sample, told, server) -> None:
-    sample(scene(load(), frames=5), node, steps=2)
+@pytest.mark.parametrize(
+    ("node", "variant"),
+    [
+        ("DynamiCrafterSampler", "dynamicrafter_512"),
+        ("KSampler", "dynamicrafter_512"),
+        ("DynamiCrafterSampler", "t2v_turbo_v2_mg"),
+    ],
+)
+def test_preview_plays_every_frame_with_any_sampler(node, variant, load, scene, sample, told, server) -> None:
+    sample(scene(load(variant), frames=5), node, steps=2)
     clips = [given[2] for given in told if given[2][0] == "PNG"]
     assert len(clips) == 2
     for clip in clips:

@@ -106,16 +106,11 @@ def test_the_pieces_make_the_same_video_as_the_node(made, sample, run, in_pieces
     torch.testing.assert_close(in_pieces(made, sampler), sample(made, steps=4, cfg_text=-1.0, seed=1))
 
 
-@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("steps", [1, 4, 16])
 def test_the_hosts_lcm_is_the_same_on_these_sigmas(steps, made, run, in_pieces) -> None:
-    """It leaves c_skip out, which is 7e-6 at the lowest of these timesteps."""
+    """On a CPU, where its fresh noise is ours too. It leaves c_skip out, which is 3e-7 at the lowest of these timesteps, 99."""
     (ours,), (lcm,) = run("DynamiCrafterDDIM", eta=1.0), run("KSamplerSelect", sampler_name="lcm")
-    torch.testing.assert_close(in_pieces(made, lcm, steps), in_pieces(made, ours, steps), atol=1e-3, rtol=1e-3)
-
-
-def test_a_plain_ksampler_runs_it_with_its_own_guidance_scale(v2, sample, run) -> None:
-    out = sample(v2, "KSampler", steps=4, cfg=1.0, sampler_name="lcm", scheduler="sgm_uniform")
-    assert out.shape == (4, 4, 8, 8) and out.isfinite().all()
+    torch.testing.assert_close(in_pieces(made, lcm, steps), in_pieces(made, ours, steps), atol=1e-4, rtol=1e-4)
 
 
 def test_a_mask_keeps_the_given_latent(made, sample) -> None:
