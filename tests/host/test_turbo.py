@@ -57,7 +57,7 @@ def by_the_core(ours, tiny_file, made, noise_of, steps: int, w: float, motion: f
     return out[0].transpose(0, 1)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("steps", [1, 2, 4, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (8, 16))])
 def test_the_sampler_node_is_exact_to_the_library(steps, made, sample, ours, tiny_file, noise_of) -> None:
     motion = made.model.model.family.motion_scale
     expected = by_the_core(ours, tiny_file, made, noise_of, steps, 6.0, motion)
@@ -106,7 +106,7 @@ def test_the_pieces_make_the_same_video_as_the_node(made, sample, run, in_pieces
     torch.testing.assert_close(in_pieces(made, sampler), sample(made, steps=4, cfg_text=-1.0, seed=1))
 
 
-@pytest.mark.parametrize("steps", [1, 4, 16])
+@pytest.mark.parametrize("steps", [1, 4, pytest.param(16, marks=pytest.mark.slow)])
 def test_the_hosts_lcm_is_the_same_on_these_sigmas(steps, made, run, in_pieces) -> None:
     """On a CPU, where its fresh noise is ours too. It leaves c_skip out, which is 3e-7 at the lowest of these timesteps, 99."""
     (ours,), (lcm,) = run("DynamiCrafterDDIM", eta=1.0), run("KSamplerSelect", sampler_name="lcm")
