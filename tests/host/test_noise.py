@@ -37,8 +37,9 @@ def test_camera_moves_the_frames_of_each_clip(noise) -> None:
         noise(frames=3).generate_noise(latent)
 
 
-def test_shared_noise_reaches_the_network(load, scene, sample, noise) -> None:
-    made = scene(load())
+@pytest.mark.parametrize("variant", ["dynamicrafter_512", "t2v_turbo_vc2"])
+def test_shared_noise_reaches_the_network(variant, load, scene, sample, noise) -> None:
+    made = scene(load(variant))
     seen = []
 
     def spy(apply: Any, given: dict) -> torch.Tensor:
@@ -58,6 +59,12 @@ def test_shared_noise_reaches_the_network(load, scene, sample, noise) -> None:
 def test_plain_noise_with_a_camera_path_is_refused(noise) -> None:
     with pytest.raises(Exception, match="choose residual, mixed or progressive noise"):
         noise(kind="plain", zoom=2.0)
+
+
+def test_freeinit_is_refused_for_a_distilled_model(load, run, noise) -> None:
+    asked = {"model": load("t2v_turbo_vc2").model, "clip": {"samples": torch.zeros(4, 4, 8, 8)}, "noise": noise()}
+    with pytest.raises(ValueError, match="is distilled.*remove DynamiCrafterFreeInit"):
+        run("DynamiCrafterFreeInit", seed=2, cutoff=0.25, start_step=0, **asked)
 
 
 def test_freeinit_keeps_the_mean_of_a_clip_and_renews_the_rest(load, scene, run, sample, noise) -> None:
