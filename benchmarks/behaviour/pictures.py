@@ -23,8 +23,9 @@ _TENTH = 10
 
 
 def pictures(subject: Subject) -> list[Row]:
+    family = subject.model.family
     source = PictureClips(
-        subject.model.family.height, subject.model.family.width, subject.frames, fs=subject.fs_range, pack=subject.pack
+        family.height, family.width, subject.frames, fs=subject.fs_range, device=subject.device, pack=subject.pack
     )
     count = max(2, min(PICTURES, subject.count))  # the judge needs one that moves
     clips = _clips(subject, source, 0, count, CAMERA)

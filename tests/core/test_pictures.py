@@ -1,5 +1,6 @@
 """Real pictures become clips whose motion is known; what is held out stays out of training. The pictures here are drawn."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from training_recipes import SMALL, small_recipe
 
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.training import picture_files
@@ -18,6 +20,7 @@ from dynamicrafter_core.training.picture_clips import CAMERA, MIXTURES, FilmedCl
 from dynamicrafter_core.training.picture_files import PictureFile, find_picture_files, is_held_out
 from dynamicrafter_core.training.picture_pack import make_pack, open_pack, read_pack
 from dynamicrafter_core.training.sources import make_source
+from dynamicrafter_core.training.trainer import Trainer
 
 
 def drawn(seed: int, height: int = 200, width: int = 240) -> np.ndarray:
@@ -185,3 +188,16 @@ def test_a_mixture_of_sources_keeps_each_ones_clips(pack: Path) -> None:
 def test_a_mixture_without_parts_or_shares_is_refused(parts: Any) -> None:
     with pytest.raises(InputError, match="share"):
         make_source({"kind": "mixed", "parts": parts}, 0, torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_and_evaluated_on_pictures(pack: Path, tmp_path: Path) -> None:
+    parts = [{"share": 1, "kind": "pictures", "pack": str(pack)}, {"share": 1, "kind": "procedural"}]
+    data = {"kind": "mixed", "height": 16, "width": 16, "frames": 4, "fs": [2, 4], "parts": parts}
+    stages = [stage for stage in SMALL["stages"] if stage["name"] in ("autoencoder", "joint")]
+    assert Trainer(small_recipe(data=data, stages=stages), tmp_path, "cpu").run() is not None
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    figures = [entry for entry in entries if entry["kind"] == "evaluation"]
+    assert [entry["stage"] for entry in figures] == ["autoencoder", "joint"]
+    assert {"loss_999", "motion", "last_psnr", "detail", "drift"} <= figures[-1].keys()
+    assert 0 < figures[-1]["last_psnr"] < 30
