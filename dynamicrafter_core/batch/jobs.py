@@ -49,6 +49,7 @@ _TEXT = [
     "prompt",
     "negative",
     "fuse",
+    "motion",
     "name",
     "mode",
     "size",
