@@ -5,7 +5,7 @@ export VENV
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo comfyui test check bench format clean
+.PHONY: help environment demo comfyui test check bench gpu format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ check: environment  ## format, lint, types and the fast tests without a host
 
 bench: environment  ## what the models cost on this machine; ARGS="--size 512" for a released size
 	$(BIN)/python -m benchmarks $(ARGS)
+
+gpu:  ## whether it is right, small and fast on this machine's CUDA device, with the torch there is; ARGS="--rehearse" on a CPU
+	@$(PYTHON) -m benchmarks.gpu $(ARGS)
 
 format: environment  ## rewrite the sources in the one style
 	$(BIN)/ruff check --fix .

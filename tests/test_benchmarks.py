@@ -116,3 +116,38 @@ def test_behaviour_is_measured_on_real_pictures(tmp_path):
     assert rows["the first frame, held: last frame, median, dB"]["right"]
     assert rows["pictures: last frame to what the first says, median, dB"]["wanted"] == ">= 25"
     assert ("NO" in done.stdout) == (done.returncode == 1)
+
+
+@pytest.mark.slow
+def test_the_gpu_check_runs_on_a_cpu_as_it_would_on_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import gpu
+
+    assert gpu.main(["--rehearse"]) == 0
+    said = capsys.readouterr().out
+    rows = [line for line in said.splitlines() if line.startswith("| ")]
+    assert {row.split(" | ")[0].strip("| ") for row in rows[2:]} == {"exactness", "variants", "steps", "clips"}
+    assert "left out" not in said and "**no**" not in said
+    assert sum("| yes |" in row for row in rows) > 40
+
+
+def test_a_section_of_the_gpu_check_that_fails_does_not_stop_the_others() -> None:
+    from benchmarks import gpu
+
+    def broken(check: gpu.Check):
+        yield gpu.Line("broken", "first", "1", True)
+        raise RuntimeError("no such kernel\nwith a long trace")
+
+    check = gpu.Check(torch.device("cpu"), True, float("inf"))
+    assert gpu.run(broken, check)[1:] == [gpu.Line("broken", "the rest", "RuntimeError: no such kernel", False)]
+    over = gpu.Check(torch.device("cpu"), True, 0.0)
+    assert gpu.run(broken, over) == [gpu.Line("broken", "all of it", "left out: the time is over")]
+
+
+def test_without_cuda_the_gpu_check_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import gpu
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main([]) == 2
+    assert "There is no CUDA device here; --rehearse" in capsys.readouterr().err
