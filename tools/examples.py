@@ -375,7 +375,7 @@ It runs as it is, on the small `embedded` model, which was not trained for it: w
 """,
         1,
         "A camera flight",
-        400,
+        300,
     )
 
 

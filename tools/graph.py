@@ -23,7 +23,8 @@ HEIGHTS = {
 }  # of nodes that show more than rows
 SHOWS_TEXT = {
     "DynamiCrafterLoad": 110,
-    "DynamiCrafterVisualGuidance": 90,
+    "DynamiCrafterVisualGuidance": 110,
+    "DynamiCrafterCameraPath": 100,
     "DynamiCrafterSampler": 60,
 }  # when they have run
 NOTE_COLORS = {"color": "#432", "bgcolor": "#653"}
