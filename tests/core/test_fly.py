@@ -106,6 +106,7 @@ def test_models_without_a_guide_warn_or_refuse(model_of: Callable[[str], Path], 
         Pipeline(model_of(VIEWS)).animate(picture())
 
 
+@pytest.mark.slow
 def test_the_command_line_flies_by_camera_and_by_guide(tmp_path: Path, model_of: Callable[[str], Path]) -> None:
     Image.fromarray(picture()).save(tmp_path / "photo.png")
     Image.fromarray(picture(1)).save(tmp_path / "depth.png")

@@ -18,6 +18,7 @@ from dynamicrafter_core.pipeline.pipeline import Pipeline
 LENGTH = 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", FUSES)
 @pytest.mark.parametrize("closed", [False, True])
 def test_every_frame_is_covered_and_weights_sum_to_one_for_every_length(how: str, closed: bool) -> None:
@@ -124,6 +125,7 @@ def test_the_clip_is_that_of_an_independent_fusion(model_of: Callable[[str], Pat
     torch.testing.assert_close(*both, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_any_number_of_frames_and_a_closed_loop_come_out(model_of: Callable[[str], Path], spy: Spy) -> None:
     pipeline = Pipeline(model_of(ANIMATE))
     assert len(pipeline.animate(picture(), steps=1, frames=300, window=16).frames) == 300
