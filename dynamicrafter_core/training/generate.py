@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from ..diffusion.guidance import Guidance, guided
-from ..diffusion.noise import NoisePrior
+from ..diffusion.noise import NoisePrior, reinitialise
 from ..diffusion.sampling import sample_ddim
+from ..diffusion.schedule import TIMESTEPS, share_done
 from ..models.autoencoder import LATENT_SCALE
 from ..models.layout import to_frames, to_volume
+from ..models.motion import AS_TRAINED, Motion
 from .inputs import Conditioned, encode_image, encode_text
 from .model import Model
 from .objectives import predict
@@ -28,6 +30,9 @@ class Dials:
     seed: int = 0
     vdg: bool = True
     noise: NoisePrior = NoisePrior()
+    motion: Motion = AS_TRAINED
+    start_step: int = TIMESTEPS
+    freeinit: int = 0
     context: bool = True  # False: the image's tokens are those of a grey picture
 
 
@@ -79,21 +84,31 @@ def generate(
         image = torch.cat([tokens[branch][1] for branch in branches])
         weight = strength.repeat(len(branches)) if isinstance(strength, Tensor) else strength
         given = replace(base, text=text, image=image, strength=weight)
-        return predict(model, given, x, t).chunk(len(branches))
+        hooks = dials.motion.hooks(model.part("unet").places, share_done(t))
+        return predict(model, given, x, t, hooks).chunk(len(branches))
 
     start = normal([(dials.seed, "start", row) for row in range(len(pictures))], *concat.shape[1:]).to(concat)
     generator = torch.Generator().manual_seed(dials.seed)
     start = dials.noise.apply(start, generator)
-    z = sample_ddim(
-        guided(run, Guidance(dials.text_scale, dials.image_scale, dials.rescale)),
-        start,
-        model.family.schedule(),
-        dials.steps,
-        model.family.spacing,
-        dials.eta,
-        dials.noise.of_steps(generator),
-        generator=generator,
-    )
+    schedule = model.family.schedule()
+
+    def sample(x: Tensor) -> Tensor:
+        return sample_ddim(
+            guided(run, Guidance(dials.text_scale, dials.image_scale, dials.rescale)),
+            x,
+            schedule,
+            dials.steps,
+            model.family.spacing,
+            dials.eta,
+            dials.noise.of_steps(generator),
+            start=dials.start_step,
+            generator=generator,
+        )
+
+    z = sample(start)
+    for _ in range(dials.freeinit):
+        fresh = torch.randn(start.shape, generator=generator).to(start)
+        z = sample(reinitialise(z, start, fresh, schedule, dials.start_step))
     for module, training in zip(model.parts.values(), was_training, strict=True):
         module.train(training)
     return decode(model, z)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..diffusion.schedule import NoiseSchedule
+from ..models.hooks import NO_HOOKS, Hooks
 from .clips import Clips, MovedClips
 from .inputs import Conditioned, condition, encode_image, encode_text
 from .measures import perceptual_loss
@@ -26,14 +27,14 @@ def draw_timesteps(rows: Rows, timesteps: Timesteps) -> Tensor:
     return (low + chance[:, 1] * (timesteps.high + 1 - low)).long().clamp(max=timesteps.high)
 
 
-def predict(model: Model, given: Conditioned, x: Tensor, t: Tensor) -> Tensor:
+def predict(model: Model, given: Conditioned, x: Tensor, t: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
     """The UNet's answer for noisy latents x, in float32."""
     unet = model.part("unet")
     dtype = unet.time_embed[0].weight.dtype
     joined = x.to(dtype) if given.concat is None else torch.cat([x.to(dtype), given.concat.to(dtype)], 1)
     if joined.device.type == "cpu" and torch.is_grad_enabled():
         joined.requires_grad_()  # PyTorch's group norm dies on channels-last input that wants no gradient (2.11, CPU)
-    return unet(joined, t, given.text, given.image, given.fs, image_strength=given.strength).float()
+    return unet(joined, t, given.text, given.image, given.fs, image_strength=given.strength, hooks=hooks).float()
 
 
 def diffusion_loss(

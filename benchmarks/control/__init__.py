@@ -1,0 +1,1 @@
+"""What the controls do to the embedded model's clips, and what they cost."""

@@ -1,0 +1,74 @@
+"""`python -m benchmarks.control [CHECKPOINT]`: what each control does to clips of held-out real pictures, and what it costs.
+
+`--write` puts the table into docs/control.md. The default is the embedded model; pictures are those of ComfyUI's installed template
+packages that no training saw.
+"""
+
+import argparse
+import re
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.behaviour.subject import Subject, tell
+from dynamicrafter_core.pipeline.pipeline import EMBEDDED
+
+from . import motion, noise
+from .measures import Bench, Measure, Row
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "control.md"
+CONTROLS: dict[str, Measure] = {
+    "camera": noise.camera,
+    "shared": noise.shared,
+    "freeinit": noise.freeinit,
+    "lambda": motion.lambdas,
+    "strength": motion.strength,
+    "temperature": motion.temperature,
+    "first_frame": motion.first_frame,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.control", description=__doc__)
+    parser.add_argument("checkpoint", nargs="?", type=Path, help="default: the embedded model")
+    parser.add_argument("--only", nargs="+", choices=CONTROLS, default=list(CONTROLS), help="some of the controls")
+    parser.add_argument("--count", type=int, default=6, help="clips under each setting (6)")
+    parser.add_argument("--cases", type=int, default=40, help="camera paths (40)")
+    parser.add_argument("--steps", type=int, default=8, help="of sampling (8)")
+    parser.add_argument("--batch", type=int, default=8, help="clips at once (8)")
+    parser.add_argument("--pictures", default="", help="a file of packed pictures (the one in the cache)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/control.md")
+    options = parser.parse_args()
+
+    path = options.checkpoint or min(EMBEDDED.glob("*.safetensors"), default=EMBEDDED / "model.safetensors")
+    device, started = torch.device(options.device), time.monotonic()
+    subject = Subject(
+        path, device, torch.float32, options.count, options.batch, steps=options.steps, pack=options.pictures
+    )
+    bench = Bench(subject, options.count, options.cases)
+    tell("without a control", started)
+    rows: list[Row] = []
+    for name in options.only:
+        started = time.monotonic()
+        rows += CONTROLS[name](bench)
+        tell(name, started)
+    text = table(rows, options.count, options.steps)
+    sys.stdout.write(text)
+    if options.write:
+        parts = re.split(r"(?<=<!-- table -->\n)|(?=<!-- end -->)", DOCUMENT.read_text(encoding="utf-8"))
+        DOCUMENT.write_text("".join((parts[0], text, parts[-1])), encoding="utf-8")
+    return 0
+
+
+def table(rows: list[Row], count: int, steps: int) -> str:
+    lines = [f"{count} clips of held-out pictures under each setting, {steps} steps.", ""]
+    lines += ["| control | paper | effect | cost |", "|---|---|---|---|"]
+    lines += [f"| {row.control} | {row.paper} | {row.effect} | {row.cost:.2f} x |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
