@@ -54,7 +54,7 @@ class DynamiCrafterMotion(io.ComfyNode):
                     "end",
                     display_name="lambda end",
                     default=1.0,
-                    tooltip="The share of the run up to which these two weights count. Motion is decided in the first half.",
+                    tooltip="The share of the run up to which these two weights count.",
                     **PART,
                 ),
                 io.String.Input(
@@ -75,7 +75,7 @@ class DynamiCrafterMotion(io.ComfyNode):
                     "first_frame",
                     display_name="first frame",
                     default=0.0,
-                    tooltip="How much the pixels of each frame also attend to those of the first frame: more keeps its look. 0: not at all.",
+                    tooltip="How much the pixels of each frame also attend to those of the first frame. 0: not at all.",
                     **PART,
                 ),
                 io.Combo.Input(

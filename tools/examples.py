@@ -340,7 +340,7 @@ def camera_path(graph: Graph) -> None:
     graph.note(
         f"""
 The prompt is empty; the noise moves. **DynamiCrafter Noise** gives all frames the same noise and moves it as a camera would that
-goes to the right, and the clip follows.
+goes to the right, and the clip tends to follow (the small model does in about a third of its clips).
 
 - **Other paths:** *pan right* below 0 goes to the left; *pan down*, *zoom* and *turn* work alike, also together.
 - **More or less:** *share* below 1 leaves each frame more noise of its own.

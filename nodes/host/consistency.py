@@ -36,7 +36,9 @@ def sample_consistency_in_host(
     """y = x_0 + sigma noise in, as the host has it, and the last step's data out."""
     extra_args = extra_args or {}
     sampling = family_sampling(model.inner_model.inner_model, "The consistency sampler")
-    generator = torch.Generator().manual_seed((extra_args.get("seed") or 0) + 1)  # not the noise the run began with
+    generator = torch.Generator().manual_seed(
+        ((extra_args.get("seed") or 0) + 1) % 2**64
+    )  # not the noise the run began with
     ones = x.new_ones(x.shape[0])
     for k, (sigma, following) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
         denoised = model(x, sigma * ones, **extra_args)

@@ -49,7 +49,9 @@ def sample_ddim_in_host(
     ends_clean = float(sigmas[-1]) == 0
     timesteps = sampling.timestep(sigmas[:-1] if ends_clean else sigmas).tolist()
     ddim = DDIM(sampling.schedule, timesteps[::-1], eta)
-    generator = torch.Generator().manual_seed((extra_args.get("seed") or 0) + 1)  # not the noise the run began with
+    generator = torch.Generator().manual_seed(
+        ((extra_args.get("seed") or 0) + 1) % 2**64
+    )  # not the noise the run began with
     mask = extra_args.get("denoise_mask")
     ones = x.new_ones(x.shape[0])
 
