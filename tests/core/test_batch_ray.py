@@ -22,7 +22,11 @@ from dynamicrafter_core.media.saving import read_settings
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install dynamicrafter[ray]")
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="it finds Ray's processes in /proc")]
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="it finds Ray's processes in /proc"),
+]
 Node: TypeAlias = "subprocess.Popen[bytes]"
 MEMORY = str(100 * 2**20)
 
