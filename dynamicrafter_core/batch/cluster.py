@@ -15,10 +15,9 @@ from typing import Any
 
 from ..atomic import written_whole
 from ..errors import InputError
-from ..media.images import read_image
 from ..pipeline.clip import Clip
 from .jobs import Job
-from .render import Result, failed, in_words
+from .render import Result, failed, in_words, read_ahead
 from .work import JOB_KEY, Worker
 
 LOST = 20  # times that a worker may be lost under one job before the job counts as failed
@@ -37,12 +36,16 @@ def render_on_ray(jobs: list[Job], folder: Path, address: str, retries: int, sto
         while idle and waiting and not stop.is_set():
             job, worker = waiting.pop(0), idle.pop(0)
             try:
-                pictures = [read_image(path).numpy() for path in job.images]
-            except InputError as error:
+                pictures, fingerprint = read_ahead(job)
+            except (InputError, OSError) as error:
                 idle.insert(0, worker)
-                yield failed(job, f"{job.where}: {error}")
+                yield failed(job, f"{job.where}: {in_words(error)}")
                 continue
-            running[worker.make.remote(job, pictures, job.fingerprint())] = (job, worker, monotonic())
+            running[worker.make.remote(job, [picture.numpy() for picture in pictures], fingerprint)] = (
+                job,
+                worker,
+                monotonic(),
+            )
         ready, _ = ray.wait(list(running), timeout=POLL)
         for each in ready:
             job, worker, begun = running.pop(each)
@@ -58,8 +61,12 @@ def render_on_ray(jobs: list[Job], folder: Path, address: str, retries: int, sto
                 else:
                     yield failed(job, f"{job.where}: {in_words(cause)}", seconds)
                 continue
-            with written_whole(folder / job.file) as part:
-                part.write_bytes(content)
+            try:
+                with written_whole(folder / job.file) as part:
+                    part.write_bytes(content)
+            except InputError as error:
+                yield failed(job, f"{job.where}: {error}", seconds)
+                continue
             yield Result(job.number, job.name, job.where, "made", folder / job.file, seconds=seconds, settings=settings)
 
 

@@ -54,11 +54,25 @@ def render(
     ray       the address of a Ray cluster, or "local" for one on this machine, in place of this process
     stop      set it, and no further job begins
     """
+    read = read_jobs(jobs, defaults)
+    return render_jobs(read, out, device=device, retries=retries, ray=ray, stop=stop, on_progress=on_progress)
+
+
+def render_jobs(
+    read: "list[Job | Refused]",
+    out: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    retries: int = 0,
+    ray: str | None = None,
+    stop: Event | None = None,
+    on_progress: "Progress | None" = None,
+) -> Iterator[Result]:
+    """Of jobs that `read_jobs` has read."""
     retries = check_integer("retries", retries, 0, 100)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     check_writable(folder / "results.jsonl")
-    read = read_jobs(jobs, defaults)
     return _alone(folder, _render(read, folder, Worker(device), retries, ray, stop or Event(), on_progress))
 
 
@@ -134,36 +148,35 @@ def render_here(
 ) -> Iterator[Result]:
     """The next jobs' pictures are read, and the last clips written, while one is made."""
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
-        ahead = {job.number: reading.submit(_read, job) for job in jobs[:AHEAD]}
+        ahead = {job.number: reading.submit(read_ahead, job) for job in jobs[:AHEAD]}
         written: list[Future[Result]] = []
         for index, job in enumerate(jobs):
             if stop.is_set():
                 break
             for later in jobs[index + 1 : index + 1 + AHEAD]:
-                ahead.setdefault(later.number, reading.submit(_read, later))
-            pictures = ahead.pop(job.number)
+                ahead.setdefault(later.number, reading.submit(read_ahead, later))
             begun = monotonic()
             try:
+                pictures, fingerprint = ahead.pop(job.number).result()
                 clip = _tried(job, worker, pictures, retries, on_progress)
             except Exception as error:
                 yield failed(job, f"{job.where}: {in_words(error)}", monotonic() - begun)
                 continue
-            written.append(writing.submit(_write, job, clip, folder, begun))
+            written.append(writing.submit(_write, job, clip, fingerprint, folder, begun))
             while written and (written[0].done() or len(written) > AHEAD):
                 yield written.pop(0).result()
         yield from (each.result() for each in written)
 
 
-def _read(job: Job) -> list[Any]:
-    return [read_image(path) for path in job.images]
+def read_ahead(job: Job) -> tuple[list[Any], str]:
+    """The job's pictures, and its fingerprint before it is made: what changes on the disk afterwards is another job's."""
+    return [read_image(path) for path in job.images], job.fingerprint()
 
 
-def _tried(
-    job: Job, worker: Worker, pictures: "Future[list[Any]]", retries: int, on_progress: "Progress | None"
-) -> Clip:
+def _tried(job: Job, worker: Worker, pictures: list[Any], retries: int, on_progress: "Progress | None") -> Clip:
     for left in range(retries, -1, -1):
         try:
-            return worker.make(job, pictures.result(), on_progress)
+            return worker.make(job, pictures, on_progress)
         except InputError:
             raise
         except Exception:
@@ -172,8 +185,8 @@ def _tried(
     raise AssertionError("the loop returns or raises")
 
 
-def _write(job: Job, clip: Clip, folder: Path, begun: float) -> Result:
-    settings = {**clip.settings, JOB_KEY: job.fingerprint()}
+def _write(job: Job, clip: Clip, fingerprint: str, folder: Path, begun: float) -> Result:
+    settings = {**clip.settings, JOB_KEY: fingerprint}
     path = folder / job.file
     try:
         Clip(clip.frames, clip.fps, settings).save(path)

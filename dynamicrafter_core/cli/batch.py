@@ -59,8 +59,8 @@ def add_arguments(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """0: all made; 1: some failed; 3: stopped before the end, to be resumed."""
-    from ..batch.jobs import Job, read_jobs
-    from ..batch.render import render
+    from ..batch.jobs import read_jobs
+    from ..batch.render import render_jobs
     from ..batch.report import Report, of
 
     defaults = dict(_pair(text) for text in arguments.settings)
@@ -70,13 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
     read = read_jobs(arguments.jobs, defaults)
     line = Line(len(read), arguments.quiet)
     report = Report(Path(arguments.out), len(read))
-    running = [each for each in read if isinstance(each, Job)]
     stop = Event()
     with notes(quiet=True), stopping(stop, line):
-        results = render(
-            arguments.jobs,
+        results = render_jobs(
+            read,
             arguments.out,
-            defaults=defaults,
             device=arguments.device,
             retries=arguments.retries,
             ray=arguments.ray,
@@ -91,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(f"{done} of {len(read)} clips in {arguments.out}; {failures} failed; see report.html there\n")
     if len(report.results) < len(read):
         return 3
-    return 1 if failures or not running else 0
+    return 1 if failures else 0
 
 
 def _check(arguments: argparse.Namespace, defaults: dict[str, Any]) -> int:

@@ -318,3 +318,15 @@ def test_results_of_any_order_are_the_same_files(folder: Path, model: str) -> No
     list(render(jobs, "forward"))
     results: list[Result] = list(render(jobs[::-1], "backward"))
     assert len(results) == 3 and pixels(Path("forward")) == pixels(Path("backward"))
+
+
+def test_a_picture_that_changes_while_its_clip_is_made_makes_it_again(folder: Path, model: str) -> None:
+    jobs = [{"image": f"p{n}.png", "steps": 1, "model": model} for n in range(2)]
+    changed = []
+
+    def change(*_: object) -> None:
+        if not changed:
+            changed.append(Image.fromarray(picture(9)).save("p0.png"))
+
+    assert [result.state for result in render(jobs, "out", on_progress=change)] == ["made", "made"]
+    assert {result.number: result.state for result in render(jobs, "out")} == {1: "made", 2: "kept"}
