@@ -65,7 +65,7 @@ def test_what_a_variant_cannot_do_is_refused(
         ({"mask": [0.5] * 3}, r"mask has shape \[3"),
         ({"mask": [2.0] * 16}, "mask.*2"),
         ({"original": [picture()]}, "original has 1 frames"),
-        ({"original": "video.mp4"}, "original is 'video.mp4'"),
+        ({"original": "video.mp4"}, "video.mp4 does not exist"),
         ({"step": 10}, "'step'; the nearest is steps"),
     ],
 )
