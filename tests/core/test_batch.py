@@ -28,6 +28,8 @@ from dynamicrafter_core.media.frames import read_clip
 from dynamicrafter_core.media.saving import read_settings
 from dynamicrafter_core.pipeline.pipeline import Pipeline
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -63,7 +65,6 @@ def test_a_job_is_what_the_pipeline_makes_of_the_same_words(folder: Path, model:
     assert np.array_equal(np.stack(read_clip("alone.mp4")), np.stack(read_clip(result.path)))
 
 
-@pytest.mark.slow
 def test_all_modes_and_formats(folder: Path, model: str, model_of: Callable[[str], Path]) -> None:
     between, views = str(model_of(INTERPOLATE)), str(model_of("viewcrafter_25"))
     common = {"steps": 1, "image": "p0.png"}
@@ -79,7 +80,6 @@ def test_all_modes_and_formats(folder: Path, model: str, model_of: Callable[[str
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.gif", "b.mp4", "c.png", "d.mp4", "e.mp4"]
 
 
-@pytest.mark.slow
 def test_jobs_of_one_model_follow_one_another(folder: Path, model: str, model_of: Callable[[str], Path]) -> None:
     between = str(model_of(INTERPOLATE))
     jobs = [
@@ -172,7 +172,6 @@ def test_a_list_of_jobs_that_is_none_is_refused(folder: Path) -> None:
         read_jobs([], {"stepz": 1})
 
 
-@pytest.mark.slow
 def test_what_is_made_is_kept_and_what_changed_is_made_again(folder: Path, model: str) -> None:
     jobs = [{"image": f"p{n}.png", "steps": 1, "model": model} for n in range(3)]
     assert [result.state for result in render(jobs, "out")] == 3 * ["made"]
@@ -274,7 +273,6 @@ def wait_for(count: int, out: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_files(folder: Path, model: str) -> None:
     jobs = lines(folder / "jobs.jsonl", *({"image": f"p{n % 4}.png", "steps": 2, "seed": n} for n in range(8)))
     assert start(folder, model, jobs).wait(300) == 0
@@ -297,7 +295,6 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_files(folder: Pa
     assert (folder / "out" / "results.jsonl").read_text() == (folder / "whole" / "results.jsonl").read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_once_finishes_the_clip(folder: Path, model: str) -> None:
     jobs = lines(folder / "jobs.jsonl", *({"image": "p0.png", "steps": 20, "seed": n} for n in range(30)))
@@ -312,7 +309,6 @@ def test_ctrl_c_once_finishes_the_clip(folder: Path, model: str) -> None:
     assert len(entries) == made
 
 
-@pytest.mark.slow
 def test_results_of_any_order_are_the_same_files(folder: Path, model: str) -> None:
     jobs = [{"image": f"p{n}.png", "steps": 1, "seed": n, "model": model, "name": f"n{n}"} for n in range(3)]
     list(render(jobs, "forward"))

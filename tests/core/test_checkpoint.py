@@ -58,6 +58,7 @@ def same(module: torch.nn.Module, part: str, name: str = "dynamicrafter_512", dt
     return bool(state) and all(torch.equal(state[key], stored[PREFIXES[part] + key].to(dtype)) for key in state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", ["safetensors", "lightning", "deepspeed", "raw", "legacy"])
 def test_parts_load_from_every_container(tmp_path, container):
     parts = ("autoencoder", "projector")
@@ -79,6 +80,7 @@ def test_every_family_is_found_and_configured_and_its_unet_loaded(stored, name):
     assert same(checkpoint.load("unet"), "unet", name, torch.float16)
 
 
+@pytest.mark.slow
 def test_every_part_of_a_whole_file_is_loaded_to_the_last_tensor(half):
     checkpoint = load_checkpoint(half)
     assert checkpoint.parts == ALL
@@ -88,6 +90,7 @@ def test_every_part_of_a_whole_file_is_loaded_to_the_last_tensor(half):
         assert not any(tensor.is_meta for tensor in [*module.parameters(), *module.buffers()])
 
 
+@pytest.mark.slow
 def test_the_loaded_parts_work_together(half):
     checkpoint = load_checkpoint(half)
     parts = {part: checkpoint.load(part, torch.float32) for part in ALL}
@@ -133,6 +136,7 @@ def test_memory_given_back_along_the_way_changes_nothing(half, monkeypatch):
     assert all(torch.equal(value, stored["first_stage_model." + key].float()) for key, value in state.items())
 
 
+@pytest.mark.slow
 def test_the_256_models_stored_names_become_the_canonical_ones(tmp_path):
     state = tiny_state("dynamicrafter_256")
     state = {key: value for key, value in state.items() if key.startswith("model.")}
@@ -145,6 +149,7 @@ def test_the_256_models_stored_names_become_the_canonical_ones(tmp_path):
     assert same(checkpoint.load("unet"), "unet", "dynamicrafter_256")
 
 
+@pytest.mark.slow
 def test_scalars_that_belong_to_no_layer_are_loaded(tmp_path):
     state = {key: value for key, value in tiny_state("dynamicrafter_256").items() if key.startswith("model.")}
     alphas = [key for key in state if key.endswith(".alpha")]
@@ -227,6 +232,7 @@ def test_the_unused_rest_of_the_vision_towers_clip_may_be_there_or_not(changed):
     assert "vision" in load_checkpoint(path).parts
 
 
+@pytest.mark.slow
 def test_figures_that_shapes_cannot_tell_come_from_the_metadata(tmp_path):
     own = {"family": "dynamicrafter_512", "figures": {"frames": 8, "fs_range": [1, 9]}, "unet": {"norm_groups": 16}}
     checkpoint = load_checkpoint(
@@ -244,6 +250,7 @@ def test_metadata_of_unknown_figures_is_refused(tmp_path):
     assert "has metadata of its unet that this version does not know (flavour)" in refusal(path)
 
 
+@pytest.mark.slow
 def test_a_fine_tunes_own_stored_scale_is_its_base_scale(changed):
     scale = torch.cat([torch.linspace(1, 0.5, 400), torch.full((1000,), 0.5)])
     checkpoint = load_checkpoint(changed("512.safetensors", scale_arr=scale), "dynamicrafter_512")
@@ -255,6 +262,7 @@ def test_a_fine_tunes_own_stored_scale_is_its_base_scale(changed):
 UNET = "model.diffusion_model."
 
 
+@pytest.mark.slow
 def test_missing_unknown_and_misshapen_tensors_are_named_and_counted(changed):
     path = changed(
         **{
@@ -273,6 +281,7 @@ def test_missing_unknown_and_misshapen_tensors_are_named_and_counted(changed):
     assert "incomplete or altered" in sentence
 
 
+@pytest.mark.slow
 def test_of_many_wrong_tensors_the_first_three_are_named(changed):
     gone = {key: None for key in tiny_state("dynamicrafter_512") if key.startswith(UNET + "output_blocks.7.")}
     sentence = refusal(changed(**gone), "dynamicrafter_512")
@@ -280,6 +289,7 @@ def test_of_many_wrong_tensors_the_first_three_are_named(changed):
     assert sentence.count("output_blocks.7.") == 3
 
 
+@pytest.mark.slow
 def test_a_tensor_that_tells_the_width_may_be_the_missing_one(changed):
     assert "time_embed.0.weight" in refusal(changed(**{UNET + "time_embed.0.weight": None}), "dynamicrafter_512")
     assert "conv_in" in refusal(changed(**{"first_stage_model.encoder.conv_in.weight": None}), "dynamicrafter_512")

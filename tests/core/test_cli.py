@@ -24,6 +24,8 @@ from dynamicrafter_core.cli.main import main
 from dynamicrafter_core.media import saving
 from dynamicrafter_core.media.saving import read_settings
 
+pytestmark = pytest.mark.slow
+
 ModelOf = Callable[[str], Path]
 Run = Callable[..., int]
 

@@ -54,6 +54,7 @@ def metadata(path: Path) -> dict:
         return file.metadata()
 
 
+@pytest.mark.slow
 def test_kept_dtype_is_bit_equal_and_loads_strictly_again(source, tmp_path):
     (written,) = convert(source, tmp_path / "out.safetensors", dtype="keep")
     state = load_file(written)
@@ -130,12 +131,14 @@ def test_split_writes_a_file_for_each_part_and_together_they_are_the_whole(sourc
         assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+@pytest.mark.slow
 def test_separate_files_become_one(tmp_path, source):
     written = convert(source, tmp_path / "out.safetensors", dtype="keep", layout="split")
     (whole,) = convert(written[0], tmp_path / "whole.safetensors", dtype="keep", extra=written[1:])
     assert load_checkpoint(whole).parts == load_checkpoint(source).parts
 
 
+@pytest.mark.slow
 def test_names_on_disk_become_canonical(tmp_path):
     state = tiny_state("dynamicrafter_256")
     unet = {key: value.half() for key, value in state.items() if key.startswith("model.")}
@@ -224,6 +227,7 @@ def test_unknown_words_are_answered_with_the_known(small, tmp_path):
     assert "whole, pruned, split" in refusal(small, tmp_path / "out.safetensors", layout="half")
 
 
+@pytest.mark.slow
 def test_too_little_room_is_found_before_anything_is_written(small, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     assert "GB free" in refusal(small, tmp_path / "out.safetensors")

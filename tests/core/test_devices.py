@@ -68,6 +68,7 @@ def test_bf16_on_a_cpu_that_only_stores_it_is_warned_of(
     assert [str(warning.message)[:32] for warning in caught] == ["This CPU has no bf16 arithmetic "] * slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("free", "keep"), [(0, False), (None, False), (10**12, True)])
 def test_parts_are_kept_where_there_is_room(
     model_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, free: int | None, keep: bool
@@ -77,6 +78,7 @@ def test_parts_are_kept_where_there_is_room(
     assert not Pipeline(model_of(ANIMATE), device="cpu", keep_loaded=False).parts.keep
 
 
+@pytest.mark.slow
 def test_released_parts_are_loaded_again(model_of: Callable[[str], Path], spy: Spy) -> None:
     pipeline = Pipeline(model_of(ANIMATE), keep_loaded=True)
     before = pipeline.animate(picture(), steps=1).frames
@@ -86,6 +88,7 @@ def test_released_parts_are_loaded_again(model_of: Callable[[str], Path], spy: S
     assert torch.equal(pipeline.animate(picture(), steps=1).frames, before)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process reset its peak")
 def test_peak_memory_sees_what_is_gone_again() -> None:
     peak = PeakMemory(CPU)
@@ -95,6 +98,7 @@ def test_peak_memory_sees_what_is_gone_again() -> None:
     assert peak.mark() > before + 200e6
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="it is Linux's C library that is asked")
 def test_freed_memory_is_used_again_and_given_back_in_the_end() -> None:
     import resource

@@ -8,6 +8,8 @@ from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.models.autoencoder import AutoencoderConfig
 from dynamicrafter_core.models.dual_reference import DualReferenceAutoencoder
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = golden("tooncrafter_vae_golden")
 CONFIG = AutoencoderConfig.from_reference(GOLDEN["ddconfig"], dual_reference=True)
 FRAMES = GOLDEN["T"]

@@ -19,6 +19,8 @@ from dynamicrafter_core.training.model import Model, load_model
 from dynamicrafter_core.training.motions import MOTIONS
 from dynamicrafter_core.training.recipe import parse_recipe
 
+pytestmark = pytest.mark.slow
+
 FILE = EMBEDDED / "model.safetensors"
 DIALS = Dials(steps=10)
 
@@ -72,7 +74,6 @@ def test_its_autoencoder_keeps_pictures(model: Model, held_out: MovedClips) -> N
     assert evaluate_autoencoder(model, held_out).figures["psnr"] >= 26
 
 
-@pytest.mark.slow
 def test_clips_move_as_the_prompt_says_and_the_other_way_under_the_opposite_one(
     model: Model, held_out: MovedClips
 ) -> None:
@@ -87,7 +88,6 @@ def test_clips_move_as_the_prompt_says_and_the_other_way_under_the_opposite_one(
         assert figures["image_psnr"] >= 22
 
 
-@pytest.mark.slow
 def test_interpolation_begins_and_ends_with_its_pictures(model: Model, held_out: MovedClips) -> None:
     first, last = held_out.pixels[:4, :, 0], held_out.pixels[:4, :, -1]
     made = generate(model, first, held_out.captions[:4], held_out.fs[:4], 16, DIALS, last)
@@ -95,7 +95,6 @@ def test_interpolation_begins_and_ends_with_its_pictures(model: Model, held_out:
     assert psnr(made[:, :, -1], last).mean() >= 20
 
 
-@pytest.mark.slow
 def test_the_more_its_image_weighs_the_less_moves(model: Model, held_out: MovedClips) -> None:
     moving = [row for row, motion in enumerate(held_out.motions) if motion.startswith(("pan", "zoom"))]
     pictures, captions = held_out.pixels[moving, :, 0], [held_out.captions[row] for row in moving]

@@ -19,6 +19,8 @@ from dynamicrafter_core.media.saving import read_settings, save_clip
 from dynamicrafter_core.models.preprocess import preprocess_for_clip
 from dynamicrafter_core.pipeline.pipeline import Pipeline
 
+pytestmark = pytest.mark.slow
+
 VIEWS = "viewcrafter_25"
 
 
@@ -106,7 +108,6 @@ def test_models_without_a_guide_warn_or_refuse(model_of: Callable[[str], Path], 
         Pipeline(model_of(VIEWS)).animate(picture())
 
 
-@pytest.mark.slow
 def test_the_command_line_flies_by_camera_and_by_guide(tmp_path: Path, model_of: Callable[[str], Path]) -> None:
     Image.fromarray(picture()).save(tmp_path / "photo.png")
     Image.fromarray(picture(1)).save(tmp_path / "depth.png")

@@ -269,6 +269,7 @@ def test_a_hook_that_would_never_be_called_is_refused(unet, clip, hooks) -> None
         unet(**clip, hooks=hooks)
 
 
+@pytest.mark.slow
 def test_the_documented_example_captures_a_map() -> None:
     text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -33,6 +33,7 @@ def test_describe_tells_what_a_file_is_as_plain_data(half):
     }
 
 
+@pytest.mark.slow
 def test_describe_names_the_problem_of_a_file_that_does_not_load(half, tmp_path):
     state = load_file(half)
     del state[UNET + "out.2.bias"]

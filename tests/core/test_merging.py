@@ -16,6 +16,8 @@ from dynamicrafter_core.models.layer_kinds import image_model_keys, temporal_key
 from dynamicrafter_core.models.parts import build, shapes_of
 from dynamicrafter_core.part_names import PREFIXES
 
+pytestmark = pytest.mark.slow
+
 UNET = PREFIXES["unet"]
 TEMPORAL = re.compile(
     r"temopral_conv|^init_attn|^fps_embedding|(input_blocks|output_blocks)\.\d+\.2\.(?!conv)|middle_block\.2\."
@@ -57,7 +59,6 @@ def test_the_released_spatial_half_has_stable_diffusions_686_tensors() -> None:
     assert names["output_blocks.2.1.conv.weight"] == "output_blocks.2.1.conv.weight"  # no transformers at this level
 
 
-@pytest.mark.slow
 def test_every_part_is_mixed_by_its_own_share(tmp_path) -> None:
     first, second = files(tmp_path)
     (written,) = merge(
@@ -90,7 +91,6 @@ def test_an_image_model_gives_its_spatial_layers_alone(tmp_path) -> None:
     )
 
 
-@pytest.mark.slow
 def test_a_model_of_text_keeps_what_it_lacks_of_an_image_model(tmp_path) -> None:
     first, _ = files(tmp_path)
     second = tiny_checkpoint(tmp_path / "videocrafter2.safetensors", "videocrafter2_t2v_512", seed=3)
@@ -101,7 +101,6 @@ def test_a_model_of_text_keeps_what_it_lacks_of_an_image_model(tmp_path) -> None
     assert merged.family.name == "dynamicrafter_512"
 
 
-@pytest.mark.slow
 def test_the_merged_file_makes_a_clip_and_says_how_it_was_made(tmp_path) -> None:
     first, second = files(tmp_path)
     out = tmp_path / "out.safetensors"
@@ -135,7 +134,6 @@ def test_wrong_shares_are_refused_in_a_sentence(tmp_path, shares, message) -> No
     assert not (tmp_path / "out.safetensors").exists()
 
 
-@pytest.mark.slow
 def test_models_of_other_sizes_are_refused_by_the_first_shape_that_differs(tmp_path) -> None:
     first, second = files(tmp_path)
     state = load_file(second)

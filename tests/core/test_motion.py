@@ -194,6 +194,7 @@ def test_a_run_passes_the_hooks_of_each_step(model_of: Callable[[str], Path], sp
     assert clip.settings["motion"]["middle"] == 2
 
 
+@pytest.mark.slow
 def test_the_image_is_not_weighed_where_there_is_none(model_of: Callable[[str], Path], spy: Spy) -> None:
     pipeline = Pipeline(model_of("videocrafter2_t2v_512"))
     with pytest.raises(InputError, match="sees no image"):

@@ -11,6 +11,8 @@ import pytest
 import repository
 from pairs import CONTROLS, load, refused, table, try_all
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = repository.ROOT / "docs" / "control.md"
 START, END = "<!-- pairs -->\n", "<!-- end of pairs -->"
 
@@ -20,7 +22,6 @@ def test_each_control_works_alone(model_of: Callable[[str], Path], control: str)
     assert refused(load(model_of), control) == ""
 
 
-@pytest.mark.slow
 def test_every_pair_makes_a_clip_or_is_refused_in_a_sentence(model_of: Callable[[str], Path]) -> None:
     said = try_all(load(model_of))
     assert all(answer.endswith(".") and ";" in answer for answer in said.values() if answer)

@@ -143,6 +143,7 @@ def test_what_comes_into_view_is_in_the_still(source: PictureClips, motion: str)
         assert moved.film(rates, torch.linspace(0, extent, 6), 32, 32).min() > 0.9
 
 
+@pytest.mark.slow
 def test_camera_motion_is_seen_as_it_was_filmed(source: PictureClips) -> None:
     names = [*CAMERA, *MIXTURES]
     clips = source("held-out", range(len(names)), motions=names, fs=[4] * len(names))

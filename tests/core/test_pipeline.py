@@ -79,6 +79,7 @@ def test_animation_with_dual_guidance_equals_the_plain_composition(model_of: Cal
     assert expected.float().std() > 10  # of a picture, not of a plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FAMILIES, *FINE_TUNES])
 def test_every_variant_does_all_it_is_said_to(model_of: Callable[[str], Path], name: str) -> None:
     with warnings.catch_warnings():
@@ -135,6 +136,7 @@ def test_frames_belong_to_the_caller(model_of: Callable[[str], Path], spy: Spy) 
     frames += 1  # a tensor of inference mode would refuse
 
 
+@pytest.mark.slow
 def test_bf16_weights_keep_the_latents_in_fp32(model_of: Callable[[str], Path], spy: Spy) -> None:
     seen = []
     spy.answer = lambda out: seen.append(out.dtype) or out  # type: ignore[func-returns-value]
@@ -146,6 +148,7 @@ def test_bf16_weights_keep_the_latents_in_fp32(model_of: Callable[[str], Path], 
     assert (clip.frames.int() - exact.frames.int()).abs().float().mean() < 3
 
 
+@pytest.mark.slow
 def test_a_whole_model_in_bf16_gives_nearly_the_same_clip(model_of: Callable[[str], Path]) -> None:
     half, full = (
         Pipeline(model_of(ANIMATE), dtype=dtype).animate(picture(), "cat", steps=2) for dtype in ("bf16", "fp32")
@@ -159,6 +162,7 @@ def test_too_narrow_a_dtype_is_named_instead_of_black_frames(model_of: Callable[
         Pipeline(model_of(ANIMATE)).animate(picture(), steps=1)
 
 
+@pytest.mark.slow
 def test_toon_frames_are_decoded_twice_for_their_middle(model_of: Callable[[str], Path], spy: Spy) -> None:
     spy.answer = lambda out: 0.3 * out
     clip = Pipeline(model_of(TOON)).interpolate(picture(0), picture(1), "a cat", steps=1, eta=0.0)

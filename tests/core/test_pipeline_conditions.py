@@ -17,6 +17,8 @@ from dynamicrafter_core.models.preprocess import preprocess_for_clip
 from dynamicrafter_core.models.unet import VideoUNet
 from dynamicrafter_core.pipeline.pipeline import Pipeline
 
+pytestmark = pytest.mark.slow
+
 
 def test_animation_repeats_one_sample_of_the_images_latent(model_of: Callable[[str], Path], spy: Spy) -> None:
     Pipeline(model_of(ANIMATE)).animate(picture(), "a cat", steps=2)
@@ -114,7 +116,6 @@ def test_a_branch_that_vanishes_gets_no_pass(
     assert len(spy.first["text"]) == rows
 
 
-@pytest.mark.slow
 def test_branches_that_do_not_fit_together_go_one_by_one(
     model_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

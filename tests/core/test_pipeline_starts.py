@@ -12,6 +12,8 @@ from micro import ANIMATE, FRAMES, HEIGHT, WIDTH, Spy, picture
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.pipeline.pipeline import Pipeline
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_start_step_leaves_out_the_noisiest_timesteps(model_of: Callable[[str], Path], spy: Spy) -> None:
     Pipeline(model_of(ANIMATE)).animate(picture(), steps=4, start_step=940)

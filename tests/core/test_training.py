@@ -179,6 +179,7 @@ def test_a_recipe_continues_from_the_embedded_model(tmp_path: Path) -> None:
     assert torch.equal(trained[key], given[key])
 
 
+@pytest.mark.slow
 def test_a_distilled_model_is_not_trained(tmp_path: Path) -> None:
     bare = tiny_checkpoint(tmp_path / "unet_mg.safetensors", "t2v_turbo_v2_mg", parts=("unet",))
     recipe = only("joint", steps=1, lr=0.0, model={}, initial=[str(bare)])

@@ -170,6 +170,7 @@ def test_gradient_checkpointing_changes_no_gradient(model: Model, many: Any) -> 
     assert found[0].any() and torch.allclose(found[0], found[1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_accumulated_portions_learn_what_one_batch_does(tmp_path: Path) -> None:
     weights = []
     for micro in (0, 2):
@@ -181,6 +182,7 @@ def test_accumulated_portions_learn_what_one_batch_does(tmp_path: Path) -> None:
     assert torch.allclose(weights[0], weights[1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_bf16_learns_on_float32_copies(tmp_path: Path) -> None:
     recipe = only("joint", steps=3, lr=1e-4, warmup=0, precision="bf16", dropout_layers=0.0)
     trainer = Trainer(recipe, tmp_path, "cpu")
@@ -257,6 +259,7 @@ def test_groups_part_the_unet_in_space_and_time(model: Model) -> None:
     assert all("attn2.to_k_ip" in name for name in model.select(("unet.*attn2.to_k_ip*",)))
 
 
+@pytest.mark.slow
 def test_only_what_a_stage_names_is_trained(tmp_path: Path) -> None:
     trainer = Trainer(only("joint", steps=3, lr=0.01, warmup=0, train=["unet.out.*"]), tmp_path, "cpu")
     before = {name: value.clone() for name, value in trainer.model.state().items()}

@@ -19,6 +19,8 @@ from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.part_names import PREFIXES
 from dynamicrafter_core.pipeline.pipeline import Pipeline
 
+pytestmark = pytest.mark.slow
+
 PLAIN, MOTION, BASE = "t2v_turbo_vc2", "t2v_turbo_v2_mg", "videocrafter2_t2v_512"
 RELEASED = {PLAIN: "unet_no_mg.pt", MOTION: "unet_mg.pt"}
 SIZE: dict[str, Any] = {"width": WIDTH, "height": HEIGHT}

@@ -69,6 +69,7 @@ def test_videocrafter_unet_is_exact(flavour):
     assert_golden(unet(x, t, text, shared), FLAVOURS[flavour]["fps omitted (default 16)"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_bfloat16_stays_close(flavour):
     unet = build(flavour).bfloat16()

@@ -64,6 +64,7 @@ def test_fused_answers_are_the_weighted_mean_of_the_windows() -> None:
     assert second.flatten().tolist() == [0, 0, 0, 0, 2, 2, 4, 4, 4, 4]
 
 
+@pytest.mark.slow
 def test_one_window_is_bit_identical_to_none(model_of: Callable[[str], Path]) -> None:
     pipeline = Pipeline(model_of(ANIMATE))
     frames = pipeline.family.frames
