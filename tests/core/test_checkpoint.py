@@ -72,6 +72,7 @@ def test_parts_load_from_every_container(tmp_path, container):
         assert not any(parameter.requires_grad for parameter in module.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_every_family_is_found_and_configured_and_its_unet_loaded(stored, name):
     checkpoint = load_checkpoint(stored(name))
