@@ -117,7 +117,7 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     default=16,
                     min=1,
                     max=1024,
-                    tooltip="Frames of one clip. The models were trained on 16; for more than 64 use Context Windows (Manual).",
+                    tooltip="Frames of one clip. The models were trained on 16; for more than 64 put DynamiCrafter Windows behind the loader.",
                 ),
                 io.Int.Input(
                     "fs",

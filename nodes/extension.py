@@ -11,6 +11,7 @@ from .motion import DynamiCrafterMotion
 from .noise import DynamiCrafterFreeInit, DynamiCrafterNoise
 from .replacements import register_replacements
 from .sampling import DynamiCrafterDDIM, DynamiCrafterGuider, DynamiCrafterSampler, DynamiCrafterSchedule
+from .windows import DynamiCrafterWindows
 
 NODES: list[type[io.ComfyNode]] = [
     DynamiCrafterLoad,
@@ -27,6 +28,7 @@ NODES: list[type[io.ComfyNode]] = [
     DynamiCrafterFreeInit,
     DynamiCrafterCameraPath,
     DynamiCrafterMotion,
+    DynamiCrafterWindows,
 ]
 
 

@@ -92,11 +92,14 @@ def guide(
     )
 
 
-def sample(graph: Graph, loaded: Node, guided: Node, column: int = 3, **more: Any) -> Output:
+def sample(
+    graph: Graph, loaded: Node, guided: Node, column: int = 3, model: Output | None = None, **more: Any
+) -> Output:
+    """`model`: the loaded one, changed by other nodes."""
     sampler = graph.add(
         "DynamiCrafterSampler",
         column,
-        model=loaded["MODEL"],
+        model=loaded["MODEL"] if model is None else model,
         positive=guided["positive"],
         negative=guided["negative"],
         latent=guided["LATENT"],

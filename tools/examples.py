@@ -30,6 +30,7 @@ from example_parts import (
     write,
 )
 from graph import Graph, Output
+from long_examples import endless_loop, long_video, storyboard
 
 
 def animate_image(graph: Graph) -> None:
@@ -260,50 +261,6 @@ Its UNet is {file_note(TURBO)}. Text encoder and autoencoder come from VideoCraf
     )
 
 
-def storyboard(graph: Graph) -> None:
-    loaded = load(graph)
-    first = picture(graph, "Picture 1")
-    pictures = [first, dusk(graph, first, "Picture 2 (darkened)"), first]
-    told = ["it gets dark", "it gets bright"]
-    negative = write(graph, loaded["CLIP"], "", "Negative prompt")
-    clips = []
-    for number, text in enumerate(told):
-        positive = write(graph, loaded["CLIP"], text, f"Prompt {number + 1}: picture {number + 1} to {number + 2}")
-        column = 2 + number
-        here, there = pictures[number : number + 2]
-        guided = guide(graph, loaded, here, (positive, negative), "interpolate", column, end_image=there)
-        clips.append(sample(graph, loaded, guided, column))
-    save(graph, join(graph, *clips), "storyboard", 5)
-    graph.note(
-        f"""
-Several pictures in a row, with a prompt for each way between two of them. Every clip begins with the picture the last one
-ended with; the two frames that show it are blended into one, so that nothing stands still at the joint.
-
-{embedded_note(INTERPOLATE)} {DUSK_NOTE} The third
-picture is the first one again: the story goes there and back.
-
-**A further picture:** copy the nodes of one column, connect the last picture and the new one, and join the clip as the
-others are.
-""",
-        1,
-        "Storyboard",
-        330,
-    )
-
-
-def join(graph: Graph, before: Output, after: Output) -> Output:
-    """Two clips whose last and first frame show the same picture."""
-
-    def part(clip: Output, title: str, index: int, length: int) -> Output:
-        return graph.add("ImageFromBatch", 4, title=title, image=clip, batch_index=index, length=length)["IMAGE"]
-
-    head = part(before, "Clip 1 but its last frame", 0, 15)
-    seam = (part(before, "Clip 1, last frame", 15, 1), part(after, "Clip 2, first frame", 0, 1))
-    tail = part(after, "Clip 2 but its first frame", 1, 4095)
-    blend = graph.add("ImageBlend", 5, title="The joint", image1=seam[0], image2=seam[1])["IMAGE"]
-    return batch(graph, 5, head, blend, tail, title="Both clips")
-
-
 def batch_of_images(graph: Graph) -> None:
     loaded = load(graph)
     first = picture(graph, "Image 1")
@@ -389,6 +346,8 @@ EXAMPLES: dict[str, Callable[[Graph], None]] = {
         native_ksampler_with_lora,
         text_to_video,
         text_to_video_in_4_steps,
+        long_video,
+        endless_loop,
         storyboard,
         batch_of_images,
         camera_path,

@@ -36,6 +36,8 @@ _WHOLE = (
     "window",
     "overlap",
     "closed_loop",
+    "stride",
+    "freenoise",
     "seed",
     "steps",
     "fs",
@@ -266,11 +268,11 @@ def _key(key: Any) -> str:
 
 def _typed(key: str, value: Any) -> Any:
     """The value as its key's kind: a CSV file has only text."""
-    if key == "extra":
+    if key in ("extra", "then"):
         listed = value.split(";") if isinstance(value, str) else value
         if isinstance(listed, Sequence) and all(isinstance(each, str) for each in listed):
             return tuple(listed)
-        raise InputError(f"extra is {value!r}; give a list of files.")
+        raise InputError(f"{key} is {value!r}; give a list of {'files' if key == 'extra' else 'prompts'}.")
     if key in _TEXT:
         if isinstance(value, str):
             return value

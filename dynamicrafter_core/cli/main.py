@@ -233,6 +233,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--closed-loop", action="store_true", default=None, help="windows go on from the last frame to the first"
     )
+    group.add_argument("--stride", type=_whole, metavar="N", help="of the widest windows, 2, 4, ... (default: 1)")
+    group.add_argument(
+        "--freenoise", action="store_true", default=None, help="later windows get the noise of earlier ones, shuffled"
+    )
+    group.add_argument(
+        "--then", action="append", metavar="PROMPT", help="of the next stretch of a clip of windows; may be repeated"
+    )
     group.add_argument("--fps", type=_number, metavar="F", help="of the file, not of the motion (default: the model's)")
     group.add_argument("--quiet", action="store_true", help="no bars, no notes: errors only")
 

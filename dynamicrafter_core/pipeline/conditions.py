@@ -36,16 +36,27 @@ class Conditions:
     concat: Tensor | None  # 1 c t h w
     fs: int | None
     context_strength: float = 1.0
+    later: Tensor | None = None  # n l d: prompts of the stretches after the first, in a clip of several windows
 
     def to(self, dtype: torch.dtype) -> "Conditions":
-        image, concat = (None if x is None else x.to(dtype) for x in (self.image, self.concat))
-        return replace(self, text=self.text.to(dtype), image=image, concat=concat)
+        image, concat, later = (None if x is None else x.to(dtype) for x in (self.image, self.concat, self.later))
+        return replace(self, text=self.text.to(dtype), image=image, concat=concat, later=later)
 
-    def of(self, frames: Sequence[int]) -> "Conditions":
-        """Those of a window of the clip: its frames' own latents, and the image's tokens spread over it."""
-        image = None if self.image is None else spread_tokens(self.image, len(frames))
-        concat = None if self.concat is None else self.concat[:, :, list(frames)]
-        return replace(self, image=image, concat=concat)
+    def of(self, window: Sequence[int], frames: int) -> "Conditions":
+        """Those of a window of a clip: its frames' own latents, the image's tokens spread over it, its stretch's prompt."""
+        image = None if self.image is None else spread_tokens(self.image, len(window))
+        concat = None if self.concat is None else self.concat[:, :, list(window)]
+        text = self.text
+        if self.later is not None:
+            prompts = torch.cat([text[:1], self.later])
+            stretch = stretch_of(window, frames, len(prompts))
+            text = torch.cat([prompts[stretch : stretch + 1], text[1:]])
+        return replace(self, text=text, image=image, concat=concat, later=None)
+
+
+def stretch_of(window: Sequence[int], frames: int, stretches: int) -> int:
+    """In which of the equal stretches of a clip the middle of a window lies."""
+    return min(int((min(window) + max(window)) / (2 * frames) * stretches), stretches - 1)
 
 
 def sample_posterior(mean: Tensor, logvar: Tensor, generator: torch.Generator) -> Tensor:
@@ -125,8 +136,8 @@ def run_told(unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TRAINE
 def in_windows(windows: Windows | None, conditions: Conditions, frames: int, make: Callable[[Conditions], Run]) -> Run:
     """What `make` makes of the whole clip's conditions; with windows, of each window's own, and their answers are fused."""
     if windows is None:
-        return make(conditions.of(range(frames)))
-    runs = {tuple(window): make(conditions.of(window)) for window in windows.places(frames)}
+        return make(conditions.of(range(frames), frames))
+    runs = {tuple(window): make(conditions.of(window, frames)) for window in windows.places(frames)}
 
     def run(x: Tensor, *given: Any) -> Sequence[Tensor]:
         return fuse(windows, x, lambda window, part: runs[tuple(window)](part, *given))

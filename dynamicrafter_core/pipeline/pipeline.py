@@ -15,7 +15,7 @@ noise of every step. So a seed means the same on every device.
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..camera.camera import Camera
+from ..checks import check_integer
 from ..checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ..checkpoints.initial_noise import read_initial_noise
 from ..devices import pick_device, pick_dtype, reused_memory
@@ -31,17 +32,19 @@ from ..diffusion.guidance import guided
 from ..diffusion.noise import reinitialise
 from ..diffusion.sampling import analytic_noise, sample_ddim
 from ..diffusion.schedule import TIMESTEPS
+from ..diffusion.windows import shuffle_noise
 from ..errors import InputError
 from ..families import Family, Mode
+from ..media.colour import match_colour
 from ..media.images import fit_image, read_image
 from ..models.unet import VideoUNet
 from .clip import Clip
 from .conditions import Conditions, concat_latents, in_windows, run_branches, run_told
-from .decoding import decode_clip
+from .decoding import decode_clip, to_pictures
 from .encoding import encode_given, encode_image, encode_original, encode_texts
 from .progress import Stages
 from .residency import Residency
-from .settings import Options, Settings, check_mode, settle
+from .settings import MOST_IN_WINDOWS, Options, Settings, check_mode, settle
 from .source_frames import list_frames, read_frames, read_mask
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from ..media.images import ImageSource
     from .source_frames import FramesSource
 
+MOST_KEPT = 4  # frames that a clip which goes on has from the one before
 EMBEDDED = Path(__file__).parent.parent / "embedded"  # the folder of the model that comes with the package
 
 
@@ -144,6 +148,48 @@ class Pipeline:
         frames = options.get("frames")
         return self._run("fly", prompt, [image], {**options, "frames": len(views) if frames is None else frames}, views)
 
+    def extend(
+        self,
+        before: "Clip | FramesSource",
+        prompt: str = "",
+        *,
+        keep: int = 2,
+        image: "ImageSource | None" = None,
+        match: bool = True,
+        **options: "Unpack[Options]",
+    ) -> Clip:
+        """What comes after a clip, without the frames it begins with.
+
+        keep    of `frames`, so many are the last ones of `before`, which the network sees at each noise level
+        image   what the context shows, against drift over many clips; else the first frame of `before`
+        match   hold the colours to those of the kept frames, which the autoencoder changes a little
+        """
+        given = list_frames("before", before.frames if isinstance(before, Clip) else before)
+        keep = check_integer("keep", keep, 1, min(MOST_KEPT, len(given)))
+        if taken := [name for name in ("original", "mask", "strength") if options.get(name) is not None]:
+            raise InputError(f"{taken[0]} is given, and a clip that goes on has its own; leave it out.")
+        frames = options.get("frames") or self.family.frames
+        check_integer("frames", frames, keep + 1, MOST_IN_WINDOWS)
+        kept = list(given[-keep:])
+        clip = self._run(
+            "animate",
+            prompt,
+            [given[0] if image is None else image],
+            {
+                **options,
+                "frames": frames,
+                "original": [*kept, *kept[-1:] * (frames - keep)],
+                "mask": [1.0] * keep + [0.0] * (frames - keep),
+            },
+            detail=kept[-1],
+        )
+        new = clip.frames[keep:]
+        if match:
+            height, width = new.shape[1:3]
+            fitted = read_frames("before", kept, keep, width, height, options.get("fit") or "crop")
+            new = match_colour(new, clip.frames[:keep], to_pictures(fitted))
+        return replace(clip, frames=new, settings={**clip.settings, "keep": keep})
+
     def generate(self, prompt: str, **options: "Unpack[Options]") -> Clip:
         """From the prompt alone."""
         return self._run("generate", prompt, [], options)
@@ -176,7 +222,9 @@ class Pipeline:
         sources: "Sequence[ImageSource]",
         options: Mapping[str, Any],
         guide: "Camera | Sequence[ImageSource] | None" = None,
+        detail: "ImageSource | None" = None,
     ) -> Clip:
+        """`detail`: the picture whose latent stands beside the noise, where it is not the image itself."""
         check_mode(self.family, mode)
         options = {name: value for name, value in options.items() if value is not None}
         images = [read_image(source) for source in sources]
@@ -184,7 +232,7 @@ class Pipeline:
         settings = settle(self.family, mode, prompt, options, size, self.multiple)
         frame = (settings.width, settings.height, settings.fit)
         original, mask = options.get("original"), options.get("mask")
-        fitted = [fit_image(image, *frame) for image in images]
+        fitted = [fit_image(image, *frame) for image in (images if detail is None else [read_image(detail)])]
         if guide is not None:
             fitted += self._views(guide, fitted[0], settings)
         given = Given(
@@ -217,7 +265,7 @@ class Pipeline:
         parts, family, frames = self.parts, self.family, settings.frames
         generator = torch.Generator().manual_seed(settings.seed)
         with stages("text"):
-            text = encode_texts(parts, [settings.prompt, settings.negative])
+            text = encode_texts(parts, [settings.prompt, settings.negative, *settings.then])
 
         tokens = None
         if family.image_tokens:
@@ -235,7 +283,8 @@ class Pipeline:
             with stages("encode"):
                 original = encode_original(parts, given.original)
 
-        conditions = Conditions(text, tokens, concat, settings.fs, settings.context_strength).to(parts.dtype)
+        later = text[2:] if settings.then else None
+        conditions = Conditions(text[:2], tokens, concat, settings.fs, settings.context_strength, later).to(parts.dtype)
         with stages("denoise", settings.steps) as report:
             latents = self._denoise(settings, conditions, generator, original, given.mask, report)
         with stages("decode", frames) as report:
@@ -255,7 +304,10 @@ class Pipeline:
         config: Any = self.checkpoint.configs["unet"]
         factor = self._latent_factor
         shape = (1, config.out_channels, settings.frames, settings.height // factor, settings.width // factor)
-        x = noise = settings.noise.apply(torch.randn(shape, generator=generator), generator).to(self.device)
+        x = settings.noise.apply(torch.randn(shape, generator=generator), generator).to(self.device)
+        if settings.windows is not None and settings.windows.freenoise:
+            x = shuffle_noise(x, settings.windows, settings.seed)
+        noise = x
         if self.initial_noise is not None:
             x = analytic_noise(x, schedule, settings.start_step, *self.initial_noise)
         elif self.family.analytic_noise and settings.start_step < TIMESTEPS:

@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..families import FAMILIES, FINE_TUNES, Family, Mode
 from ..media.images import FITS, Fit, check_size
 from ..models.motion import Motion
+from .conditions import stretch_of
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ class Options(TypedDict, total=False):
     overlap: int  # frames that neighbouring windows share: a quarter of the window, if nothing is said
     fuse: Fuse  # how what they share is averaged
     closed_loop: bool  # windows go on from the last frame to the first
+    stride: int  # above 1: also windows of every second frame, of every fourth, ... up to this
+    freenoise: bool  # later windows begin with the noise of earlier ones, shuffled
+    then: Sequence[str]  # prompts of the stretches after the first, of equal length
     motion: str  # weights in the UNet: "middle 2, ends 1, strength 1.5, temperature 0.8, beside 0.5", any part of it
     freeinit: int  # how often to begin again from the low frequencies of the clip just made
     on_progress: Progress  # called with (stage, done, total)
@@ -109,6 +113,7 @@ class Settings:
     freeinit: int
     windows: Windows | None
     motion: Motion
+    then: tuple[str, ...] = ()
 
     @property
     def guidance(self) -> Guidance:
@@ -139,6 +144,7 @@ def settle(
     if "original" not in given and mode != "animate" and ("mask" in given or given.get("strength", 1) != 1):
         raise InputError(f"original is missing; to {mode} with a mask or a strength below 1, give frames to work on.")
     width, height = _size(family, given, image_size, multiple)
+    frames, windows = _frames(family, mode, given), _windows(family, given)
     return Settings(
         mode=mode,
         prompt=prompt,
@@ -155,7 +161,7 @@ def settle(
         guidance_rescale=check_number("guidance rescale", given.get("guidance_rescale", family.guidance_rescale), 0, 1),
         fs=_fs(family, given),
         motion_scale=_motion_scale(family, given),
-        frames=_frames(family, mode, given),
+        frames=frames,
         width=width,
         height=height,
         fit=_choice("fit", given.get("fit", "crop"), FITS),
@@ -164,8 +170,9 @@ def settle(
         strength=check_number("strength", given.get("strength", 1.0), 0, 1),
         noise=read_noise(given.get("noise", ""), given.get("noise_path", "")),
         freeinit=_freeinit(family, given),
-        windows=_windows(family, given),
+        windows=windows,
         motion=_motion(family, given),
+        then=_then(given, frames, windows),
     )
 
 
@@ -252,7 +259,7 @@ def _motion(family: Family, given: Mapping[str, Any]) -> Motion:
 
 def _windows(family: Family, given: Mapping[str, Any]) -> Windows | None:
     if "window" not in given:
-        for name in ("overlap", "fuse", "closed_loop"):
+        for name in ("overlap", "fuse", "closed_loop", "stride", "freenoise", "then"):
             if name in given:
                 raise InputError(
                     f"{name.replace('_', ' ')} is {given[name]!r} and window is missing; give both, or neither."
@@ -264,8 +271,29 @@ def _windows(family: Family, given: Mapping[str, Any]) -> Windows | None:
         )
     length = check_integer("window", given["window"], 2, 1024)
     return Windows(
-        length, given.get("overlap", length // 4), given.get("fuse", "pyramid"), bool(given.get("closed_loop"))
+        length,
+        given.get("overlap", length // 4),
+        given.get("fuse", "pyramid"),
+        bool(given.get("closed_loop")),
+        given.get("stride", 1),
+        bool(given.get("freenoise")),
     )
+
+
+def _then(given: Mapping[str, Any], frames: int, windows: Windows | None) -> tuple[str, ...]:
+    prompts = given.get("then", ())
+    if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
+        raise InputError(f"then is {prompts!r}; give a list of prompts.")
+    if prompts and windows is not None:
+        stretches, count = {}, len(prompts) + 1
+        for window in windows.places(frames):
+            stretches[stretch_of(window, frames, count)] = window
+        if len(stretches) < count:
+            raise InputError(
+                f"{count} prompts follow one another in a clip of {frames} frames, in which some of their stretches have no window of "
+                f"{windows.length} frames; ask for more frames, fewer prompts, or a larger overlap."
+            )
+    return tuple(prompts)
 
 
 def _freeinit(family: Family, given: Mapping[str, Any]) -> int:

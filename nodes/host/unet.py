@@ -70,7 +70,7 @@ class HostUNet(VideoUNet):
         if frames > MOST_FRAMES:
             raise InputError(
                 f"A clip of {frames} frames is more than the {MOST_FRAMES} this model makes in one pass: ask for fewer, "
-                "or put 'Context Windows (Manual)' with a context_length of 16 behind the loader."
+                "or put DynamiCrafterWindows behind the loader."
             )
         clips = x.shape[0] // frames // conditions.get(BRANCHES, 1)
         image = conditions.get(IMAGE)

@@ -11,7 +11,7 @@ from micro import ANIMATE, INTERPOLATE, TOON, Spy, picture
 
 from dynamicrafter_core.diffusion.guidance import Guidance, guided
 from dynamicrafter_core.diffusion.sampling import sample_ddim
-from dynamicrafter_core.diffusion.windows import FUSES, Windows, fuse
+from dynamicrafter_core.diffusion.windows import FUSES, Windows, fuse, shuffle_noise
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.pipeline.pipeline import Pipeline
 
@@ -23,28 +23,41 @@ LENGTH = 16
 @pytest.mark.parametrize("closed", [False, True])
 def test_every_frame_is_covered_and_weights_sum_to_one_for_every_length(how: str, closed: bool) -> None:
     for frames in range(1, 301):
-        for overlap in (0, 1, 4, 8, 15):
-            windows = Windows(LENGTH, overlap, how, closed)  # type: ignore[arg-type]
+        for overlap, stride in ((0, 1), (1, 1), (4, 1), (8, 1), (15, 1), (4, 2), (8, 4), (15, 8)):
+            windows = Windows(LENGTH, overlap, how, closed, stride)  # type: ignore[arg-type]
             check(windows, frames)
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.integers(2, 40), st.integers(0, 39), st.integers(1, 300), st.sampled_from(FUSES), st.booleans())
-def test_so_do_windows_of_any_length(length: int, overlap: int, frames: int, how: str, closed: bool) -> None:
+@given(
+    st.integers(2, 40),
+    st.integers(0, 39),
+    st.integers(1, 300),
+    st.sampled_from(FUSES),
+    st.booleans(),
+    st.integers(1, 64),
+)
+def test_so_do_windows_of_any_length(
+    length: int, overlap: int, frames: int, how: str, closed: bool, stride: int
+) -> None:
     if overlap < length:
-        check(Windows(length, overlap, how, closed), frames)  # type: ignore[arg-type]
+        check(Windows(length, overlap, how, closed, stride), frames)  # type: ignore[arg-type]
 
 
 def check(windows: Windows, frames: int) -> None:
-    total = torch.zeros(frames)
-    for window, share in windows.shares(frames):
-        assert len(window) == len(set(window)) == min(windows.length, frames)
-        assert (share > 0).all()
-        total.index_add_(0, torch.tensor(window), share)
-    torch.testing.assert_close(total, torch.ones(frames))
+    found = windows.shares(frames)
+    assert all(len(window) == len(set(window)) == min(windows.length, frames) for window, _ in found)
+    share = torch.stack([share for _, share in found])
+    total = torch.zeros(frames).index_add_(0, torch.tensor([window for window, _ in found]).flatten(), share.flatten())
+    assert (share > 0).all() and (total - 1).abs().max() < 1e-5
+    places = windows.places(frames)
     if not windows.closed_loop:
-        assert windows.places(frames)[-1][-1] == frames - 1
-        assert all(window == list(range(window[0], window[-1] + 1)) for window in windows.places(frames))
+        assert max(window[-1] for window in places) == frames - 1
+        gaps = [{b - a for a, b in zip(window, window[1:], strict=False)} for window in places]
+        assert all(len(found) <= 1 and found <= {1, 2, 4, 8, 16, 32, 64} for found in gaps)
+        for gap in {1} | {gap for found in gaps for gap in found}:  # each kind of window covers the clip by itself
+            covered = {frame for window, found in zip(places, gaps, strict=True) if found <= {gap} for frame in window}
+            assert covered == set(range(frames))
 
 
 def test_windows_and_their_weights_by_hand() -> None:
@@ -55,6 +68,40 @@ def test_windows_and_their_weights_by_hand() -> None:
     ramped = Windows(6, 2, "overlap-linear")
     assert ramped.weights([0, 1, 2, 3, 4, 5], 10).tolist() == pytest.approx([1, 1, 1, 1, 2 / 3, 1 / 3])
     assert ramped.weights([4, 5, 6, 7, 8, 9], 10).tolist() == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1])
+
+
+def test_wider_windows_by_hand() -> None:
+    places = Windows(4, 2, stride=2).places(9)
+    assert [window for window in places if window[1] - window[0] == 2] == [[0, 2, 4, 6], [2, 4, 6, 8], [1, 3, 5, 7]]
+    assert Windows(4, 2, stride=4).places(9) == places  # 16 frames would be needed
+
+
+def test_freenoise_gives_later_windows_the_noise_of_earlier_ones() -> None:
+    x = torch.randn(1, 4, 40, 2, 2, generator=torch.Generator().manual_seed(0))
+    shuffled = shuffle_noise(x, Windows(16, 4), seed=3)
+    assert torch.equal(shuffled[:, :, :16], x[:, :, :16])
+    for start in range(16, 40):
+        sources = [frame for frame in range(16) if torch.equal(shuffled[:, :, start], x[:, :, frame])]
+        assert len(sources) == 1
+    for window in Windows(12, 0).places(36):  # without an overlap, each window has each noise once
+        part = shuffle_noise(x[:, :, :36], Windows(12, 0), seed=3)[:, :, window].flatten(3).sum((0, 1, 3))
+        torch.testing.assert_close(part.sort().values, x[:, :, :12].flatten(3).sum((0, 1, 3)).sort().values)
+    assert torch.equal(shuffle_noise(x, Windows(16, 4), seed=3), shuffled)
+    assert not torch.equal(shuffle_noise(x, Windows(16, 4), seed=4), shuffled)
+
+
+def test_prompts_follow_one_another(model_of: Callable[[str], Path], spy: Spy) -> None:
+    pipeline = Pipeline(model_of(ANIMATE))
+    pipeline.animate(picture(), "a", then=["b", "c"], steps=1, frames=12, window=4, overlap=0, text_scale=1)
+    first, second, third = (call["text"] for call in spy.calls)
+    alone = []
+    for prompt in "abc":
+        spy.calls.clear()
+        pipeline.animate(picture(), prompt, steps=1, frames=4, window=4, text_scale=1)
+        alone.append(spy.calls[0]["text"])
+    for found, wanted in zip((first, second, third), alone, strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert not torch.allclose(first, second, atol=1e-3)
 
 
 def test_fused_answers_are_the_weighted_mean_of_the_windows() -> None:
@@ -134,7 +181,14 @@ def test_any_number_of_frames_and_a_closed_loop_come_out(model_of: Callable[[str
     spy.calls.clear()
     clip = pipeline.animate(picture(), steps=1, frames=10, window=4, overlap=1, closed_loop=True)
     assert len(clip.frames) == 10 and len(spy.calls) == 4
-    assert clip.settings["windows"] == {"length": 4, "overlap": 1, "fuse": "pyramid", "closed_loop": True}
+    assert clip.settings["windows"] == {
+        "length": 4,
+        "overlap": 1,
+        "fuse": "pyramid",
+        "closed_loop": True,
+        "stride": 1,
+        "freenoise": False,
+    }
 
 
 def test_a_distilled_model_has_windows_too(model_of: Callable[[str], Path], spy: Spy) -> None:
@@ -147,6 +201,10 @@ def test_a_distilled_model_has_windows_too(model_of: Callable[[str], Path], spy:
     [
         ({"window": 4, "overlap": 4}, "overlap is 4 and window is 4; give an overlap below the window"),
         ({"window": 1}, "window is 1; give a whole number from 2"),
+        ({"window": 4, "stride": 0}, "stride is 0; give a whole number from 1 to 64"),
+        ({"then": ["b"]}, r"then is \['b'\] and window is missing"),
+        ({"window": 4, "then": "b"}, "then is 'b'; give a list of prompts"),
+        ({"window": 16, "then": ["b"]}, "2 prompts follow one another in a clip of 16 frames"),
         ({"window": 4, "fuse": "mean"}, "fuse is 'mean'; give pyramid, flat, overlap-linear"),
         ({"overlap": 2}, "overlap is 2 and window is missing"),
         ({"closed_loop": True}, "closed loop is True and window is missing"),

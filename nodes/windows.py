@@ -1,0 +1,76 @@
+"""Clips longer than a model was trained on."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..dynamicrafter_core.diffusion.windows import FUSES, Windows
+from .host.windows import set_windows
+
+
+class DynamiCrafterWindows(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynamiCrafterWindows",
+            display_name="DynamiCrafter Windows",
+            category="DynamiCrafter/models",
+            description="Makes clips of any length: the model sees windows of the clip, which overlap and are averaged in every step. Its "
+            "memory stays that of one window. For any sampler.",
+            search_aliases=["long video", "context windows", "endless", "freenoise", "sliding window", "longer"],
+            inputs=[
+                io.Model.Input("model", display_name="model", tooltip="From Load DynamiCrafter."),
+                io.Int.Input(
+                    "window",
+                    display_name="window",
+                    default=16,
+                    min=2,
+                    max=64,
+                    tooltip="The frames that the model sees at once. The models were trained on 16 (ViewCrafter: 25).",
+                ),
+                io.Int.Input(
+                    "overlap",
+                    display_name="overlap",
+                    default=4,
+                    min=0,
+                    max=63,
+                    tooltip="The frames that two neighbouring windows share. More of them hide the seams better and take longer.",
+                ),
+                io.Combo.Input(
+                    "fuse",
+                    display_name="fuse",
+                    options=list(FUSES),
+                    default="pyramid",
+                    tooltip="How shared frames are averaged. pyramid: the middle of a window counts most. flat: all frames alike. "
+                    "overlap-linear: one window fades into the next.",
+                ),
+                io.Boolean.Input(
+                    "closed_loop",
+                    display_name="closed loop",
+                    default=False,
+                    tooltip="Windows go on from the last frame to the first, so that the clip can be played without end.",
+                ),
+                io.Int.Input(
+                    "stride",
+                    display_name="stride",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="2: there are also windows of every second frame; 4: of every fourth too. They hold distant frames together, and "
+                    "each doubling takes as long again.",
+                ),
+                io.Boolean.Input(
+                    "freenoise",
+                    display_name="shuffled noise (freenoise)",
+                    default=False,
+                    tooltip="All windows begin with the same noise, in another order, so that they show the same things.",
+                ),
+            ],
+            outputs=[io.Model.Output("MODEL", display_name="MODEL", tooltip="For any sampler.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: Any, window: int, overlap: int, fuse: str, closed_loop: bool, stride: int, freenoise: bool
+    ) -> io.NodeOutput:
+        return io.NodeOutput(set_windows(model, Windows(window, overlap, fuse, closed_loop, stride, freenoise)))
