@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import repository
 from PIL import Image
@@ -13,13 +14,14 @@ from tiny import tiny_checkpoint
 
 import dynamicrafter_core
 from dynamicrafter_core.cli.main import main
+from dynamicrafter_core.media.saving import save_clip
 
 TEXT = "".join((repository.ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/library.md"))
 COMMANDS = list(dict.fromkeys(re.findall(r"^    (dynamicrafter .+)$", TEXT, re.M)))
 PYTHON = re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S)
 QUICK = {
     **dict.fromkeys(
-        ("animate", "interpolate", "loop", "generate", "fly"), ["--size", "64x64", "--steps", "1", "--quiet"]
+        ("animate", "interpolate", "loop", "generate", "fly", "extend"), ["--size", "64x64", "--steps", "1", "--quiet"]
     ),
     "train": ["--minutes", "0.01", "--quiet"],
 }
@@ -57,6 +59,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Ca
         for name in re.findall(r"\w+\.(?:jpg|png)", text):
             if f"-o {name}" not in text:
                 Image.radial_gradient("L").convert("RGB").save(name)
+        for name in re.findall(r"[\w-]+\.mp4", text):
+            if text.startswith("dynamicrafter extend") and f"-o {name}" not in text:
+                save_clip(np.zeros((2, 64, 64, 3), np.uint8), name, fps=8)
         if "jobs.jsonl" in text:
             Image.radial_gradient("L").convert("RGB").save("photo.jpg")
             Path("jobs.jsonl").write_text('{"image": "photo.jpg", "steps": 1}')

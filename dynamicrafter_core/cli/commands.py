@@ -5,13 +5,17 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .terminal import Bars, in_bytes, notes
 
+if TYPE_CHECKING:
+    from ..pipeline.clip import Clip
+    from ..pipeline.pipeline import Pipeline
+
 
 def make_clip(arguments: Namespace) -> int:
-    """animate, interpolate, loop, fly and generate: every target is known to be writable before the model is opened."""
+    """animate, interpolate, loop, fly, extend and generate: every target is known to be writable before the model is opened."""
     from ..media.saving import check_target
     from ..pipeline.pipeline import Pipeline
 
@@ -26,12 +30,12 @@ def make_clip(arguments: Namespace) -> int:
             extra=arguments.extra,
             initial_noise=arguments.initial_noise,
         )
-        images: list[Any] = [getattr(arguments, name) for name in ("image", "last") if hasattr(arguments, name)]
-        if arguments.command == "fly":
-            images.append(arguments.guide or _camera(arguments))
+        options = {**_options(arguments), "on_progress": bars}
         try:
-            clip = getattr(pipeline, arguments.command)(
-                *images, prompt=arguments.prompt, on_progress=bars, **_options(arguments)
+            clip = (
+                _extended(pipeline, arguments, options)
+                if arguments.command == "extend"
+                else _made(pipeline, arguments, options)
             )
         finally:
             bars.close()
@@ -44,6 +48,43 @@ def make_clip(arguments: Namespace) -> int:
         seconds = sum(clip.seconds.values())
         sys.stdout.write(f"made in {seconds:.1f} s on {pipeline.device}, peak memory {in_bytes(clip.peak_memory)}\n")
     return 0
+
+
+def _made(pipeline: "Pipeline", arguments: Namespace, options: dict[str, Any]) -> "Clip":
+    images: list[Any] = [getattr(arguments, name) for name in ("image", "last") if hasattr(arguments, name)]
+    if arguments.command == "fly":
+        images.append(arguments.guide or _camera(arguments))
+    return getattr(pipeline, arguments.command)(*images, prompt=arguments.prompt, **options)
+
+
+def _extended(pipeline: "Pipeline", arguments: Namespace, options: dict[str, Any]) -> "Clip":
+    """The video and a clip for each prompt, as one."""
+    import torch
+
+    from ..media.frames import read_clip, read_rate
+    from ..pipeline.clip import Clip
+    from ..pipeline.decoding import to_pictures
+    from ..pipeline.source_frames import read_frames
+
+    video = read_clip(arguments.video)
+    image = video[0] if arguments.image is None else arguments.image
+    if options["fps"] is None:
+        options["fps"] = read_rate(arguments.video)
+    before: Any = video
+    clips = []
+    for number, prompt in enumerate(arguments.prompt):
+        seed = arguments.seed + number
+        before = pipeline.extend(
+            before, prompt, keep=arguments.keep, image=image, match=not arguments.no_match, **{**options, "seed": seed}
+        )
+        clips.append(before)
+    parts = [clip.frames for clip in clips]
+    if not arguments.only_new:
+        height, width = parts[0].shape[1:3]
+        parts.insert(0, to_pictures(read_frames("video", video, len(video), width, height, arguments.fit)))
+    about = {**clips[-1].settings, "seed": arguments.seed, "prompt": " | ".join(arguments.prompt)}
+    seconds = {stage: sum(clip.seconds.get(stage, 0.0) for clip in clips) for stage in clips[-1].seconds}
+    return Clip(torch.cat(parts), clips[-1].fps, about, seconds, peak_memory=max(clip.peak_memory for clip in clips))
 
 
 def convert(arguments: Namespace) -> int:
@@ -108,7 +149,8 @@ def _in_lines(described: Mapping[str, Any]) -> list[str]:
 
 
 def _default_target(arguments: Namespace) -> str:
-    return f"{Path(getattr(arguments, 'image', 'clip')).stem}-{arguments.command}.mp4"
+    source = getattr(arguments, "video", None) or getattr(arguments, "image", "clip")
+    return f"{Path(str(source)).stem}-{arguments.command}.mp4"
 
 
 def _camera(arguments: Namespace) -> Any:
@@ -158,6 +200,7 @@ COMMANDS: Mapping[str, Callable[[Namespace], int]] = {
     "animate": make_clip,
     "interpolate": make_clip,
     "loop": make_clip,
+    "extend": make_clip,
     "fly": make_clip,
     "generate": make_clip,
     "convert": convert,

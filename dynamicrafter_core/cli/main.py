@@ -117,14 +117,23 @@ def make_parser() -> argparse.ArgumentParser:
         'dynamicrafter fly room.jpg --camera "orbit left" --depth room_depth.png -m ViewCrafter_25.ckpt',
     )
     fly.add_argument("image", metavar="IMAGE", help="the first frame")
+    extend = command(
+        "extend",
+        "VIDEO PROMPT ...",
+        "let a video go on, by a clip for each prompt",
+        'dynamicrafter extend boat.mp4 "waves" "the sun sets" -m dynamicrafter_512.ckpt -o longer.mp4',
+    )
+    extend.add_argument("video", metavar="VIDEO", help="a video, or a folder of pictures")
     generate = command(
         "generate",
         "PROMPT",
         "make a video from a prompt alone",
         'dynamicrafter generate "a panda" -m videocrafter2.ckpt',
     )
-    for maker in (animate, interpolate, loop, fly, generate):
+    for maker in (animate, interpolate, loop, fly, extend, generate):
         prompt = maker.add_argument("prompt", metavar="PROMPT", help="what happens; may be empty")
+        if maker is extend:
+            prompt.nargs = "+"
         if maker is fly:
             prompt.nargs, prompt.required, prompt.default = "?", False, "Rotating view of a scene"
         _add_model(maker)
@@ -133,6 +142,15 @@ def make_parser() -> argparse.ArgumentParser:
         _add_start(maker, maskable=maker is animate)
 
     _add_camera(fly)
+    group = extend.add_argument_group("the joint")
+    group.add_argument(
+        "--keep", type=_whole, default=1, metavar="K", help="frames that hand on the motion, 1 to 4 (default: 1)"
+    )
+    group.add_argument(
+        "--image", metavar="IMAGE", help="what the context shows, against drift (default: the first frame of VIDEO)"
+    )
+    group.add_argument("--no-match", action="store_true", help="leave brightness and contrast at the joint as they are")
+    group.add_argument("--only-new", action="store_true", help="write the new frames alone, without those of VIDEO")
 
     convert = command(
         "convert",

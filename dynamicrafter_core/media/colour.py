@@ -1,17 +1,19 @@
-"""Colours of a clip held to those of another one: a gain and an offset for each channel, kept small."""
+"""Colours over a joint: a clip that goes on from another one begins with its brightness and contrast."""
 
+import torch
 from torch import Tensor
 
-LARGEST_GAIN = 1.25
+LARGEST_GAIN = 1.5
 
 
-def match_colour(frames: Tensor, seen: Tensor, wanted: Tensor, share: float = 1.0) -> Tensor:
-    """uint8 frames [T,H,W,3], changed as `seen` would have to be to have the mean and the contrast of `wanted`.
+def match_colour(frames: Tensor, before: Tensor) -> Tensor:
+    """uint8 frames [T,H,W,3] after the frame `before` [H,W,3]: each channel of the first gets its mean and contrast.
 
-    `seen` and `wanted` [n,H,W,3] show the same thing: `seen` as it came out, `wanted` as it should have. `share` of the way.
+    The change fades over the clip, whose later frames may show something else.
     """
-    here, there = (values.float().flatten(0, 2) for values in (seen, wanted))
+    pixels = frames.float()
+    here, there = pixels[0].flatten(0, 1), before.float().flatten(0, 1)
     gain = (there.std(0) / here.std(0).clamp(min=1)).clamp(1 / LARGEST_GAIN, LARGEST_GAIN)
-    gain = 1 + share * (gain - 1)
-    offset = share * (there.mean(0) - here.mean(0)) + (1 - gain) * here.mean(0)
-    return (frames.float() * gain + offset).round().clamp(0, 255).to(frames.dtype)
+    changed = (pixels - here.mean(0)) * gain + there.mean(0)
+    share = torch.linspace(1, 0, len(frames) + 1)[:-1, None, None, None]
+    return (pixels + share * (changed - pixels)).round().clamp(0, 255).to(frames.dtype)

@@ -29,6 +29,17 @@ def read_clip(path: str | os.PathLike[str], at_most: int = 4096) -> "list[np.nda
     return frames
 
 
+def read_rate(path: str | os.PathLike[str]) -> float | None:
+    """Frames a second of a video file; None where nothing says so."""
+    import av
+
+    if Path(path).is_dir() or Path(path).suffix.lower() in _ANIMATED:
+        return None
+    with av.open(str(path)) as container:
+        rate = container.streams.video[0].average_rate
+    return None if rate is None else float(rate)
+
+
 def _in_folder(path: Path) -> "Iterator[np.ndarray]":
     for name in sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES):
         yield from islice(_animated(name), 1)

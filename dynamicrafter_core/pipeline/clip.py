@@ -15,6 +15,7 @@ class Clip:
     fps: float
     settings: Mapping[str, Any]  # what made it; saved with it
     seconds: Mapping[str, float] = field(default_factory=dict)  # stage -> time it took
+    latents: Tensor | None = None  # c t h w: what the frames were decoded from
     peak_memory: int = 0  # bytes: allocated on the device, or on the CPU the process's resident set
 
     def save(self, target: str | os.PathLike[str]) -> Path:

@@ -15,7 +15,7 @@ noise of every step. So a seed means the same on every device.
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from ..camera.camera import Camera
-from ..checks import check_integer
 from ..checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ..checkpoints.initial_noise import read_initial_noise
+from ..checks import check_integer
 from ..devices import pick_device, pick_dtype, reused_memory
 from ..diffusion.consistency import sample_consistency
 from ..diffusion.guidance import guided
@@ -36,16 +36,17 @@ from ..diffusion.windows import shuffle_noise
 from ..errors import InputError
 from ..families import Family, Mode
 from ..media.colour import match_colour
-from ..media.images import fit_image, read_image
+from ..media.images import read_image
 from ..models.unet import VideoUNet
 from .clip import Clip
 from .conditions import Conditions, concat_latents, in_windows, run_branches, run_told
-from .decoding import decode_clip, to_pictures
+from .decoding import decode_clip
 from .encoding import encode_given, encode_image, encode_original, encode_texts
+from .given import Given, Kept, read_given
 from .progress import Stages
 from .residency import Residency
 from .settings import MOST_IN_WINDOWS, Options, Settings, check_mode, settle
-from .source_frames import list_frames, read_frames, read_mask
+from .source_frames import list_frames
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -62,16 +63,6 @@ def _embedded() -> Path:
     if found is None:
         raise InputError("the embedded model is not part of this installation; give a checkpoint file instead.")
     return found
-
-
-@dataclass(frozen=True)
-class Given:
-    """The pictures of one run, read and brought to size."""
-
-    images: list[Tensor]  # 3 H W, as they came
-    fitted: list[Tensor]  # 3 height width; behind the image the further views of a guide
-    original: Tensor | None  # t 3 height width
-    mask: Tensor | None  # 1 1 (t or 1) h w
 
 
 class Pipeline:
@@ -153,16 +144,17 @@ class Pipeline:
         before: "Clip | FramesSource",
         prompt: str = "",
         *,
-        keep: int = 2,
+        keep: int = 1,
         image: "ImageSource | None" = None,
         match: bool = True,
         **options: "Unpack[Options]",
     ) -> Clip:
-        """What comes after a clip, without the frames it begins with.
+        """What comes after a clip, without the frames that it had already: `frames - keep` of them.
 
-        keep    of `frames`, so many are the last ones of `before`, which the network sees at each noise level
+        keep    frames of `before` that the network's clip begins with: 1, as the models were trained, or up to 4, which
+                hand on more of the motion
         image   what the context shows, against drift over many clips; else the first frame of `before`
-        match   hold the colours to those of the kept frames, which the autoencoder changes a little
+        match   begin with the brightness and contrast of the frame before
         """
         given = list_frames("before", before.frames if isinstance(before, Clip) else before)
         keep = check_integer("keep", keep, 1, min(MOST_KEPT, len(given)))
@@ -170,25 +162,19 @@ class Pipeline:
             raise InputError(f"{taken[0]} is given, and a clip that goes on has its own; leave it out.")
         frames = options.get("frames") or self.family.frames
         check_integer("frames", frames, keep + 1, MOST_IN_WINDOWS)
-        kept = list(given[-keep:])
-        clip = self._run(
-            "animate",
-            prompt,
-            [given[0] if image is None else image],
-            {
-                **options,
-                "frames": frames,
-                "original": [*kept, *kept[-1:] * (frames - keep)],
-                "mask": [1.0] * keep + [0.0] * (frames - keep),
-            },
-            detail=kept[-1],
-        )
+        latents = before.latents if isinstance(before, Clip) else None
+        kept = given[-keep:]
+        asked = {**options, "frames": frames, "mask": [1.0] * keep + [0.0] * (frames - keep), "original": kept}
+        clip = self._run("animate", prompt, [given[0] if image is None else image], asked, kept=Kept(kept, latents))
         new = clip.frames[keep:]
         if match:
-            height, width = new.shape[1:3]
-            fitted = read_frames("before", kept, keep, width, height, options.get("fit") or "crop")
-            new = match_colour(new, clip.frames[:keep], to_pictures(fitted))
-        return replace(clip, frames=new, settings={**clip.settings, "keep": keep})
+            new = match_colour(new, clip.frames[keep - 1])
+        return replace(
+            clip,
+            frames=new,
+            settings={**clip.settings, "keep": keep},
+            latents=None if clip.latents is None else clip.latents[:, keep:],
+        )
 
     def generate(self, prompt: str, **options: "Unpack[Options]") -> Clip:
         """From the prompt alone."""
@@ -222,46 +208,27 @@ class Pipeline:
         sources: "Sequence[ImageSource]",
         options: Mapping[str, Any],
         guide: "Camera | Sequence[ImageSource] | None" = None,
-        detail: "ImageSource | None" = None,
+        kept: Kept | None = None,
     ) -> Clip:
-        """`detail`: the picture whose latent stands beside the noise, where it is not the image itself."""
         check_mode(self.family, mode)
         options = {name: value for name, value in options.items() if value is not None}
         images = [read_image(source) for source in sources]
         size = (images[0].shape[2], images[0].shape[1]) if images else None
         settings = settle(self.family, mode, prompt, options, size, self.multiple)
-        frame = (settings.width, settings.height, settings.fit)
-        original, mask = options.get("original"), options.get("mask")
-        fitted = [fit_image(image, *frame) for image in (images if detail is None else [read_image(detail)])]
-        if guide is not None:
-            fitted += self._views(guide, fitted[0], settings)
-        given = Given(
-            images=images,
-            fitted=fitted,
-            original=None if original is None else read_frames("original", original, settings.frames, *frame),
-            mask=None if mask is None else read_mask(mask, settings.frames, *frame, self._latent_factor),
-        )
+        given = read_given(settings, images, options, self._latent_factor, guide, kept)
         stages = Stages(self.device, options.get("on_progress"))
         try:
             with torch.inference_mode():
-                frames = self._make(settings, given, stages)
+                frames, latents = self._make(settings, given, stages)
         finally:
             if not self.parts.keep:
                 self.parts.release()
         # Cloned, for a tensor made in inference mode stays one, and may not be worked on.
         about = self._about(settings) | ({"camera": guide.motion} if isinstance(guide, Camera) else {})
-        return Clip(frames.clone(), settings.fps, about, stages.seconds, stages.peak.highest)
+        known = latents.float().cpu().clone()
+        return Clip(frames.clone(), settings.fps, about, stages.seconds, known, stages.peak.highest)
 
-    @staticmethod
-    def _views(guide: "Camera | Sequence[ImageSource]", image: Tensor, settings: Settings) -> list[Tensor]:
-        """What the guide shows after the first frame, which is the image itself."""
-        if isinstance(guide, Camera):
-            views, _ = guide.views(image, settings.frames, settings.fit)
-        else:
-            views = read_frames("guide", guide, settings.frames, settings.width, settings.height, settings.fit)
-        return list(views[1:])
-
-    def _make(self, settings: Settings, given: Given, stages: Stages) -> Tensor:
+    def _make(self, settings: Settings, given: Given, stages: Stages) -> tuple[Tensor, Tensor]:
         parts, family, frames = self.parts, self.family, settings.frames
         generator = torch.Generator().manual_seed(settings.seed)
         with stages("text"):
@@ -273,15 +240,19 @@ class Pipeline:
                 tokens = encode_image(parts, given.images[0])
 
         start_from_image = given.original is None and (given.mask is not None or settings.strength < 1)
-        concat, references, original = None, None, None
-        if family.concat or start_from_image:
+        concat, references, original = None, None, None if given.kept is None else given.kept.to(self.device)
+        if original is not None:
+            concat = concat_latents("animate", original[0, :, :1].transpose(0, 1), frames) if family.concat else None
+        elif family.concat or start_from_image:
             with stages("encode"):
                 latents, references = encode_given(parts, torch.stack(given.fitted), generator)
                 concat = concat_latents(settings.mode, latents, frames) if family.concat else None
                 original = concat_latents("animate", latents, frames) if start_from_image else None
-        if given.original is not None:
+        if given.original is not None and original is None:
             with stages("encode"):
                 original = encode_original(parts, given.original)
+        if original is not None and original.shape[2] < frames:
+            original = torch.cat([original, original[:, :, -1:].expand(-1, -1, frames - original.shape[2], -1, -1)], 2)
 
         later = text[2:] if settings.then else None
         conditions = Conditions(text[:2], tokens, concat, settings.fs, settings.context_strength, later).to(parts.dtype)
@@ -289,7 +260,8 @@ class Pipeline:
             latents = self._denoise(settings, conditions, generator, original, given.mask, report)
         with stages("decode", frames) as report:
             pictures = parts.use("autoencoder", lambda coder: decode_clip(coder, latents, references, report))
-        return pictures[:-1] if settings.mode == "loop" else pictures
+        shown = len(pictures) - (settings.mode == "loop")
+        return pictures[:shown], latents[0, :, :shown]
 
     def _denoise(
         self,

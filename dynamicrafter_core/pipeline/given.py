@@ -1,0 +1,72 @@
+"""The pictures of one run, read and brought to the clip's size."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..camera.camera import Camera
+from ..media.images import fit_image, read_image
+from .settings import Settings
+from .source_frames import read_frames, read_mask
+
+if TYPE_CHECKING:
+    from ..media.images import ImageSource
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Frames that a clip begins with; `latents` [c,t,h,w] are those of the clip they end, where they are known."""
+
+    frames: "Sequence[ImageSource]"
+    latents: Tensor | None
+
+
+@dataclass(frozen=True)
+class Given:
+    images: list[Tensor]  # 3 H W, as they came
+    fitted: list[Tensor]  # 3 height width; behind the image the further views of a guide
+    original: Tensor | None  # t 3 height width; of a clip that goes on, the kept frames alone
+    mask: Tensor | None  # 1 1 (t or 1) h w
+    kept: Tensor | None  # 1 c k h w: what `original` is as latents, where that is known
+
+
+def read_given(
+    settings: Settings,
+    images: list[Tensor],
+    options: Mapping[str, Any],
+    factor: int,
+    guide: "Camera | Sequence[ImageSource] | None" = None,
+    kept: Kept | None = None,
+) -> Given:
+    """`factor`: pixels along a side that one latent pixel covers."""
+    frame = (settings.width, settings.height, settings.fit)
+    original, mask = options.get("original"), options.get("mask")
+    fitted = [fit_image(image, *frame) for image in (images if kept is None else [read_image(kept.frames[0])])]
+    if guide is not None:
+        fitted += _views(guide, fitted[0], settings)
+    count = settings.frames if kept is None else len(kept.frames)
+    return Given(
+        images=images,
+        fitted=fitted,
+        original=None if original is None else read_frames("original", original, count, *frame),
+        mask=None if mask is None else read_mask(mask, settings.frames, *frame, factor),
+        kept=None if kept is None else _known_latents(kept, settings.height // factor, settings.width // factor),
+    )
+
+
+def _views(guide: "Camera | Sequence[ImageSource]", image: Tensor, settings: Settings) -> list[Tensor]:
+    """What the guide shows after the first frame, which is the image itself."""
+    if isinstance(guide, Camera):
+        views, _ = guide.views(image, settings.frames, settings.fit)
+    else:
+        views = read_frames("guide", guide, settings.frames, settings.width, settings.height, settings.fit)
+    return list(views[1:])
+
+
+def _known_latents(kept: Kept, height: int, width: int) -> Tensor | None:
+    """If they are of the size that is asked for, nothing is lost by decoding and encoding again."""
+    if kept.latents is None or tuple(kept.latents.shape[2:]) != (height, width):
+        return None
+    return kept.latents[None, :, -len(kept.frames) :]
