@@ -115,14 +115,15 @@ def survive(folder: Path, jobs: list[dict], kills: int) -> None:
             process.wait()
             runs += 1
     last = subprocess.run(command, capture_output=True, text=True)
-    same = contents(folder / "peace") == contents(folder / "out")
+    peaceful, killed = contents(folder / "peace"), contents(folder / "out")
+    others = sorted(name for name in peaceful | killed if peaceful.get(name) != killed.get(name))
     sys.stdout.write(
         f"{len(jobs)} jobs: {states.count('made')} made, {states.count('failed')} failed, in {peace:.0f} s without a kill"
         + "\n"
     )
     sys.stdout.write(
-        f"killed {runs} times: the same files by content: {'yes' if same else 'NO'}; {len(last.stderr.splitlines())} sentences"
-        + "\n"
+        f"killed {runs} times: the same files by content: {'NO, but not ' + ', '.join(others) if others else 'yes'}; "
+        f"{len(last.stderr.splitlines())} sentences" + "\n"
     )
 
 
