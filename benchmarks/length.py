@@ -1,0 +1,197 @@
+"""`python -m benchmarks.length`: long clips by windows and by going on, on held-out real pictures, and what they cost.
+
+Seams are the step from frame to frame where two windows or two clips meet, by the mean step of the clip. `--memory` measures a random
+UNet of a released size instead: the peak while it samples clips of growing length, beside that of one window. `--write` puts the
+first table into docs/length.md.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dynamicrafter_core.devices import PeakMemory, reused_memory
+from dynamicrafter_core.diffusion.guidance import Guidance, guided
+from dynamicrafter_core.diffusion.sampling import sample_ddim
+from dynamicrafter_core.diffusion.windows import Windows
+from dynamicrafter_core.families import FAMILIES
+from dynamicrafter_core.models.unet import VideoUNet
+from dynamicrafter_core.pipeline.conditions import Conditions, in_windows, run_branches
+from dynamicrafter_core.pipeline.pipeline import Pipeline
+from dynamicrafter_core.training.motion_judge import see_motion
+from dynamicrafter_core.training.picture_clips import PictureClips
+
+from .models import SIZES, config, random_weights
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "length.md"
+FINE = tuple(0.02 * k for k in range(1, 25))  # picture widths that a quarter of a clip may move
+
+
+def steps_of(frames: Tensor, closed: bool = False) -> Tensor:
+    """Mean change from each frame [T,H,W,3] to the next; of a closed loop, from the last to the first too."""
+    values = frames.float()
+    following = values.roll(-1, 0) if closed else values[1:]
+    return (following - values[: len(following)]).abs().mean((1, 2, 3))
+
+
+def seam(frames: Tensor, places: Iterable[int], closed: bool = False) -> float:
+    """The largest of the steps that end at these frames, by the mean step."""
+    steps = steps_of(frames, closed)
+    return float(max(steps[place - 1] for place in places) / steps.mean())
+
+
+def unevenness(frames: Tensor, motion: str, parts: int = 4) -> float | None:
+    """How far the motion of a part is from the mean of all parts; None if one of them does not show the motion."""
+    clip = frames.permute(3, 0, 1, 2).float() / 127.5 - 1
+    seen = [see_motion(part[None], motions=("still", motion), extents=FINE)[0] for part in clip.chunk(parts, 1)]
+    extents = [each.extent for each in seen if each.motion == motion]
+    mean = sum(extents) / max(1, len(extents))
+    return max(abs(extent / mean - 1) for extent in extents) if len(extents) == parts else None
+
+
+def drift(frames: Tensor) -> float:
+    """How far the mean colour of the last frame is from that of the first, of 255."""
+    means = frames.float().mean((1, 2))
+    return float((means[-1] - means[0]).abs().max())
+
+
+def windows(pipeline: Pipeline, pictures: Sequence[Tensor], steps: int) -> list[str]:
+    rows = []
+    for name, more in {
+        "windows of 16, overlap 4": {},
+        "windows of 16, overlap 8": {"overlap": 8},
+        "overlap 8, stride 2": {"overlap": 8, "stride": 2},
+        "overlap 8, FreeNoise": {"overlap": 8, "freenoise": True},
+    }.items():
+        begun = time.process_time()
+        made = [
+            pipeline.animate(each, "the camera zooms in", frames=64, window=16, seed=k, steps=steps, **more).frames  # type: ignore[arg-type]
+            for k, each in enumerate(pictures)
+        ]
+        seconds = (time.process_time() - begun) / len(made)
+        overlap = more.get("overlap", 4)
+        borders = sorted({w[0] for w in Windows(16, int(overlap)).places(64)} - {0})
+        uneven = [unevenness(each, "zoom_in") for each in made]
+        known = sorted(each for each in uneven if each is not None)
+        said = f"{median(known):.0%} in {len(known)} of {len(uneven)} clips" if known else "no quarter shows it"
+        rows.append(
+            f"| {name} | 64 frames, zoom in | {median([seam(each, borders) for each in made]):.2f} | {said} | {seconds:.0f} |"
+        )
+    made = [
+        pipeline.animate(
+            each, "it gets dark", frames=48, window=16, overlap=8, closed_loop=True, seed=k, steps=steps
+        ).frames
+        for k, each in enumerate(pictures)
+    ]
+    loops = median([seam(each, [len(each)], closed=True) for each in made])
+    rows.append(f"| closed loop, overlap 8 | 48 frames, last to first | {loops:.2f} | | |")
+    return rows
+
+
+def chains(pipeline: Pipeline, pictures: Sequence[Tensor], steps: int) -> list[str]:
+    rows = []
+    for keep, match in ((1, True), (1, False), (2, True)):
+        seams, drifts = [], []
+        for k, picture in enumerate(pictures):
+            clips = [pipeline.animate(picture, "the camera stands still", seed=k, steps=steps)]
+            for part in range(1, 4):
+                clips.append(
+                    pipeline.extend(
+                        clips[-1],
+                        "the camera stands still",
+                        image=picture,
+                        keep=keep,
+                        match=match,
+                        frames=16 + keep,
+                        seed=100 * part + k,
+                        steps=steps,
+                    )
+                )
+            frames = torch.cat([clip.frames for clip in clips])
+            seams.append(seam(frames, (16, 32, 48)))
+            drifts.append(drift(frames))
+        what = f"chain of four, keep {keep}{'' if match else ', colours not matched'}"
+        rows.append(f"| {what} | 64 frames, still | {median(seams):.2f} | colours {median(drifts):.1f} of 255 | |")
+    return rows
+
+
+def median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def peak(size: str, frames: int) -> None:
+    """One step of a random UNet in windows of 16, in a process of its own; prints gigabytes and seconds."""
+    figures, family = config(size), FAMILIES["dynamicrafter_512"]
+    height, width = SIZES[size][-2:]
+    unet = random_weights(VideoUNet(figures))
+    conditions = Conditions(
+        torch.randn(2, 77, figures.context_dim),
+        torch.randn(2, 16, 16, figures.context_dim),
+        torch.randn(1, 4, 1, height, width).expand(-1, -1, frames, -1, -1),
+        family.fs_default,
+    )
+    run: Callable = in_windows(Windows(16, 4), conditions, frames, lambda part: run_branches(unet, part))
+    with torch.inference_mode(), reused_memory(torch.device("cpu")):
+        watch, begun = PeakMemory(torch.device("cpu")), time.perf_counter()
+        x = torch.randn(1, 4, frames, height, width)
+        sample_ddim(guided(run, Guidance(7.5)), x, family.schedule(), 1, family.spacing, eta=0.0)
+        sys.stdout.write(f"{watch.mark() / 2**30:.3f} {time.perf_counter() - begun:.1f}\n")
+
+
+def memory(size: str, lengths: Sequence[int]) -> str:
+    lines = [f"| frames, {size} | peak, GiB | by that of 16 | seconds a step | a frame |", "|---|---|---|---|---|"]
+    first = None
+    for frames in lengths:
+        command = [sys.executable, "-m", "benchmarks.length", "--peak", size, str(frames)]
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        gib, seconds = float(found[0]), float(found[1])
+        first = gib if first is None else first
+        lines.append(f"| {frames} | {gib:.2f} | {gib / first:.2f} | {seconds:.1f} | {seconds / frames:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.length", description=__doc__)
+    parser.add_argument("--model", default="embedded", help="a checkpoint (the embedded model)")
+    parser.add_argument("--count", type=int, default=6, help="pictures (6)")
+    parser.add_argument("--steps", type=int, default=8, help="of sampling (8)")
+    parser.add_argument("--memory", choices=SIZES, help="measure memory and time of a random UNet at this size")
+    parser.add_argument("--frames", type=int, nargs="+", default=[16, 64, 256, 1024], help="for --memory")
+    parser.add_argument("--peak", nargs=2, metavar=("SIZE", "FRAMES"), help=argparse.SUPPRESS)
+    parser.add_argument("--write", action="store_true", help="put the table into docs/length.md")
+    options = parser.parse_args()
+    if options.peak:
+        peak(options.peak[0], int(options.peak[1]))
+        return 0
+    if options.memory:
+        sys.stdout.write(memory(options.memory, options.frames))
+        return 0
+    pipeline = Pipeline(options.model, keep_loaded=True)
+    family = pipeline.family
+    source = PictureClips(
+        family.height, family.width, family.frames, fs=(family.fs_default or 8, family.fs_default or 8)
+    )
+    clips = source("held-out", range(options.count), motions=["still"] * options.count)
+    pictures = list(clips.pixels[:, :, 0])
+    rows = windows(pipeline, pictures, options.steps) + chains(pipeline, pictures, options.steps)
+    head = [f"Medians of {options.count} held-out pictures, {options.steps} steps.", ""]
+    head += [
+        "| how | clip | seam, by the mean step | unevenness of motion, or drift | CPU seconds |",
+        "|---|---|---|---|---|",
+    ]
+    text = "\n".join([*head, *rows]) + "\n"
+    sys.stdout.write(text)
+    if options.write:
+        parts = re.split(r"(?<=<!-- table -->\n)|(?=<!-- end -->)", DOCUMENT.read_text(encoding="utf-8"))
+        DOCUMENT.write_text("".join((parts[0], text, parts[-1])), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
