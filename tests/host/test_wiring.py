@@ -229,7 +229,7 @@ def test_latents_that_do_not_fit_are_refused(made, sample, run) -> None:
 
 
 def test_too_many_frames_for_one_pass_are_refused(loaded, scene, sample) -> None:
-    with refused("80 frames is more than the 64 .* 'Context Windows .Manual.'"):
+    with refused("80 frames is more than the 64 .* put DynamiCrafterWindows behind the loader"):
         sample(scene(loaded, frames=80), "KSampler", steps=1)
 
 
