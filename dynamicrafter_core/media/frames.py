@@ -33,7 +33,7 @@ def read_rate(path: str | os.PathLike[str]) -> float | None:
     """Frames a second of a video file; None where nothing says so."""
     import av
 
-    if Path(path).is_dir() or Path(path).suffix.lower() in _ANIMATED:
+    if Path(path).is_dir() or Path(path).suffix.lower() in (*_ANIMATED, *SUFFIXES):
         return None
     with av.open(str(path)) as container:
         rate = container.streams.video[0].average_rate

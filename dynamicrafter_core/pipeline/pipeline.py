@@ -162,7 +162,11 @@ class Pipeline:
             raise InputError(f"{taken[0]} is given, and a clip that goes on has its own; leave it out.")
         frames = options.get("frames") or self.family.frames
         check_integer("frames", frames, keep + 1, MOST_IN_WINDOWS)
-        latents = before.latents if isinstance(before, Clip) else None
+        latents = None
+        if isinstance(before, Clip):
+            latents, (height, width) = before.latents, before.frames.shape[1:3]
+            if options.get("width") is None and options.get("height") is None:
+                options = {**options, "width": width, "height": height}
         kept = given[-keep:]
         asked = {**options, "frames": frames, "mask": [1.0] * keep + [0.0] * (frames - keep), "original": kept}
         clip = self._run("animate", prompt, [given[0] if image is None else image], asked, kept=Kept(kept, latents))

@@ -285,10 +285,8 @@ def _then(given: Mapping[str, Any], frames: int, windows: Windows | None) -> tup
     if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
         raise InputError(f"then is {prompts!r}; give a list of prompts.")
     if prompts and windows is not None:
-        stretches, count = {}, len(prompts) + 1
-        for window in windows.places(frames):
-            stretches[stretch_of(window, frames, count)] = window
-        if len(stretches) < count:
+        count = len(prompts) + 1
+        if len({stretch_of(window, frames, count) for window in windows.places(frames)}) < count:
             raise InputError(
                 f"{count} prompts follow one another in a clip of {frames} frames, in which some of their stretches have no window of "
                 f"{windows.length} frames; ask for more frames, fewer prompts, or a larger overlap."

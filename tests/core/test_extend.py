@@ -45,17 +45,27 @@ def test_the_network_sees_the_kept_latents_at_each_noise_level(keep: int, pipeli
         torch.testing.assert_close(concat[:, frame], kept[:, 0])
 
 
-def test_what_is_kept_comes_back_and_is_not_given_twice(pipeline: Pipeline) -> None:
-    """Two ways to the same clip: by hand with a mask, and by extend."""
+def test_it_is_the_clip_that_a_mask_by_hand_makes_without_what_was_there(pipeline: Pipeline) -> None:
     first = pipeline.animate(picture(), "a", steps=2)
-    more = pipeline.extend(list(first.frames[-1:].numpy()), "b", steps=2, seed=5, match=False, image=picture())
+    more = pipeline.extend(list(first.frames[-1:].numpy()), "b", steps=2, seed=5, match=False)
     mask = [1.0] + [0.0] * (FRAMES - 1)
     original = first.frames[-1:].repeat(FRAMES, 1, 1, 1)
     with pytest.raises(InputError, match="mask is given, and a clip that goes on has its own"):
         pipeline.extend(first, "b", mask=mask)
     by_hand = pipeline.animate(original[0].numpy(), "b", steps=2, seed=5, original=original, mask=mask)
+    assert more.latents is not None and by_hand.latents is not None
+    torch.testing.assert_close(more.latents, by_hand.latents[:, 1:], atol=1e-3, rtol=1e-3)
     assert len(more.frames) == FRAMES - 1 and len(by_hand.frames) == FRAMES
     assert more.settings["keep"] == 1 and more.settings["seed"] == 5
+
+
+def test_a_clip_goes_on_in_its_own_size(pipeline: Pipeline, spy: Spy) -> None:
+    side = 2 * pipeline.multiple
+    first = pipeline.animate(picture(), "a", steps=1, width=side, height=side)
+    spy.calls.clear()
+    more = pipeline.extend(first, "b", steps=1, image=picture())
+    assert first.latents is not None and more.frames.shape[1:3] == (side, side)
+    torch.testing.assert_close(spy.calls[0]["x"][0, 4:, 0], first.latents[:, -1])  # its latent, not encoded anew
 
 
 def test_the_context_shows_the_image_that_is_given(pipeline: Pipeline, spy: Spy) -> None:
