@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .diffusion.schedule import NoiseSchedule, ddim_timesteps
     from .errors import InputError
     from .families import FAMILIES
+    from .film.film import make_film
+    from .film.script import read_script
     from .models.autoencoder import Autoencoder, AutoencoderConfig
     from .models.hooks import AttentionHooks, BlockHooks, Hooks
     from .models.preprocess import preprocess_for_clip
@@ -55,8 +57,10 @@ __all__ = [
     "detect",
     "guide",
     "load_checkpoint",
+    "make_film",
     "merge",
     "preprocess_for_clip",
+    "read_script",
     "render",
     "sample_consistency",
     "sample_ddim",
@@ -83,8 +87,10 @@ _HOMES = {
     "detect": "checkpoints.detection",
     "guide": "diffusion.guidance",
     "load_checkpoint": "checkpoints.checkpoint",
+    "make_film": "film.film",
     "merge": "checkpoints.merging",
     "preprocess_for_clip": "models.preprocess",
+    "read_script": "film.script",
     "render": "batch.render",
     "sample_consistency": "diffusion.consistency",
     "sample_ddim": "diffusion.sampling",

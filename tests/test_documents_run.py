@@ -1,5 +1,6 @@
 """Every command and every piece of Python in the documents for users, run as it stands: small models, a small size, one step."""
 
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -23,6 +24,7 @@ QUICK = {
     **dict.fromkeys(
         ("animate", "interpolate", "loop", "generate", "fly", "extend"), ["--size", "64x64", "--steps", "1", "--quiet"]
     ),
+    "film": ["--set", "steps=1", "--takes", "photo.takes"],
     "train": ["--minutes", "0.01", "--quiet"],
 }
 MODELS = {
@@ -65,6 +67,10 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Ca
         if "jobs.jsonl" in text:
             Image.radial_gradient("L").convert("RGB").save("photo.jpg")
             Path("jobs.jsonl").write_text('{"image": "photo.jpg", "steps": 1}')
+        if "story.txt" in text:
+            Image.radial_gradient("L").convert("RGB").save("photo.jpg")
+            Path("photo.takes").mkdir()
+            Path("story.txt").write_text("size: 64x64\n\nphoto.jpg | zoom in | 1 s")
         given = set(tmp_path.iterdir())
         return lambda: {path.name for path in set(tmp_path.iterdir()) - given}
 
@@ -129,3 +135,30 @@ def test_the_documents_keys_are_all_there_are() -> None:
     }
     size = {"width", "height"}
     assert listed | size == set(KEYS) - set(SHORT_NAMES.values())
+
+
+def test_the_documents_film_is_made(files: Callable[[str], Callable[[], set[str]]]) -> None:
+    text = (repository.ROOT / "docs" / "film.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    new = files(block)
+    Path("story.txt").write_text("steps: 1\n" + Path("story.txt").read_text())
+    exec(block, {})  # noqa: S102 - our own document
+    assert new() == {"film.mp4", "film.takes"}
+
+
+def test_the_documents_scripts_say_the_same_and_fit_the_schema(files: Callable[[str], Callable[[], set[str]]]) -> None:
+    from dynamicrafter_core.film.script import FILM_KEYS, SHOT_KEYS, TRANSITIONS, read_script
+
+    text = (repository.ROOT / "docs" / "film.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^```text\n(.*?)^```$", text, re.M | re.S)[0]
+    data, schema = (json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", text, re.M | re.S))
+    files(lines)
+    Path("lines.txt").write_text(lines)
+    Path("data.json").write_text(json.dumps(data))
+    told = [read_script(name) for name in ("lines.txt", "data.json")]
+    shots = [[{**vars(shot), "where": ""} for shot in script.shots] for script in told]
+    assert shots[0] == shots[1] and told[0].options == told[1].options
+    shot = schema["properties"]["shots"]["items"]["properties"]
+    assert set(schema["properties"]) - {"shots"} <= set(FILM_KEYS) and set(shot) <= set(SHOT_KEYS)
+    assert shot["transition"]["enum"] == list(TRANSITIONS)
+    assert set(data["shots"][0]) <= set(shot)

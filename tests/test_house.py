@@ -26,7 +26,7 @@ FLOORS = (  # of the core, from the ground up: a module imports from its own flo
     {"families"},
     {"checkpoints"},
     {"pipeline"},
-    {"batch"},
+    {"batch", "film"},
     {"training"},
     {"cli", "__main__"},
 )

@@ -7,14 +7,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
 from ..errors import InputError
 from ..families import Mode
 from ..media.images import SUFFIXES
-from ..pipeline.settings import SHORT_NAMES, Options
+from ..pipeline.keywords import MODEL_KEYS, OPTION_KEYS, Model, content_of, keyword, read_model, read_options, typed
 
 FORMATS = ("mp4", "gif", "png")
 MODES: tuple[str, ...] = get_args(Mode)
@@ -25,66 +24,11 @@ _IMAGES = {
     "fly": ("image",),
     "generate": (),
 }
-_MODEL_KEYS = ("model", "variant", "dtype", "extra", "initial_noise")
 _CAMERA_KEYS = ("camera", "depth", "depth_kind", "depth_range", "field_of_view", "easing", "amount")
 _OTHER_KEYS = ("name", "mode", "prompt", "image", "last", "guide", "size", "format")
 _FILE_KEYS = ("image", "last", "mask", "original", "depth", "guide", "initial_noise")
-_OPTIONS = tuple(name for name in Options.__annotations__ if name != "on_progress")
-KEYS = (*_OTHER_KEYS, *_MODEL_KEYS, *_OPTIONS, *SHORT_NAMES, *_CAMERA_KEYS)
+KEYS = (*_OTHER_KEYS, *MODEL_KEYS, *OPTION_KEYS, *_CAMERA_KEYS)
 _NAME = re.compile(r"[A-Za-z0-9][\w. -]{0,99}")
-_WHOLE = (
-    "window",
-    "overlap",
-    "closed_loop",
-    "stride",
-    "freenoise",
-    "seed",
-    "steps",
-    "fs",
-    "frames",
-    "width",
-    "height",
-    "start_step",
-    "freeinit",
-)
-_TEXT = [
-    "prompt",
-    "negative",
-    "fuse",
-    "motion",
-    "name",
-    "mode",
-    "size",
-    "format",
-    "spacing",
-    "fit",
-    "noise",
-    "noise_path",
-    "variant",
-    "dtype",
-    "model",
-    "camera",
-    "depth_kind",
-    "easing",
-    "image",
-    "last",
-    "guide",
-    "mask",
-    "original",
-    "initial_noise",
-    "depth",
-]
-
-
-@dataclass(frozen=True)
-class Model:
-    """What has to be opened to make a job; jobs of the same model follow one another."""
-
-    model: str = "embedded"
-    variant: str = "auto"
-    dtype: str = "auto"
-    extra: tuple[str, ...] = ()
-    initial_noise: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +54,7 @@ class Job:
         told = {key: value for key, value in said.items() if key not in ("number", "where")}
         digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
         for path in self.files():
-            digest.update(_content(Path(path)))
+            digest.update(content_of(Path(path)))
         for path in (self.model.model, *self.model.extra):
             digest.update(str(Path(path).stat().st_size if Path(path).is_file() else 0).encode())
         return digest.hexdigest()[:32]
@@ -159,8 +103,8 @@ class Reader:
             )
         if not isinstance(entry, Mapping):
             raise InputError(f"the line is a {type(entry).__name__}; give an object of keys and values.")
-        given = {**self.defaults, **{_key(key): value for key, value in entry.items()}}
-        given = {key: _typed(key, value) for key, value in given.items() if value is not None and value != ""}
+        given = {**self.defaults, **{keyword(key, KEYS): value for key, value in entry.items()}}
+        given = {key: typed(key, value) for key, value in given.items() if value is not None and value != ""}
         mode = given.get("mode") or _guess_mode(given)
         if mode not in MODES:
             raise InputError(f"mode is {mode!r}; give {', '.join(MODES)}.")
@@ -181,9 +125,9 @@ class Reader:
             name,
             mode,
             _prompt(mode, given),
-            _model(self.folder, given),
+            read_model(self.folder, given),
             images,
-            _options(given),
+            read_options(given),
             guide,
             shape,
         )
@@ -205,7 +149,7 @@ def read_jobs(
     source: str | os.PathLike[str] | Sequence[Mapping[str, Any]], defaults: Mapping[str, Any] | None = None
 ) -> list[Job | Refused]:
     """From a .jsonl or .csv file, a folder of pictures, or a list of mappings. A job's own words go before `defaults`."""
-    common = {_key(key): value for key, value in (defaults or {}).items()}
+    common = {keyword(key, KEYS): value for key, value in (defaults or {}).items()}
     if not isinstance(source, (str, os.PathLike)):
         return list(Reader(Path(), common).read((f"job {number}", entry) for number, entry in enumerate(source, 1)))
     path = Path(source)
@@ -226,7 +170,7 @@ def read_jobs(
         if not isinstance(head["defaults"], Mapping):
             raise InputError(f"{where}: defaults is {head['defaults']!r}; give an object of keys and values.")
         try:
-            common = {**{_key(key): value for key, value in head["defaults"].items()}, **common}
+            common = {**{keyword(key, KEYS): value for key, value in head["defaults"].items()}, **common}
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
     if not entries:
@@ -252,37 +196,6 @@ def _csv(path: Path, text: str) -> Iterator[tuple[str, Any]]:
             yield where, ValueError("more values than columns")
         else:
             yield where, {key: value for key, value in row.items() if value}
-
-
-def _key(key: Any) -> str:
-    """ "cfg-image" and "cfg_image" are the same key."""
-    name = str(key).strip().lower().replace("-", "_")
-    if name in KEYS:
-        return name
-    close = get_close_matches(name, KEYS, n=1)
-    hint = f"; the nearest is {close[0]}" if close else ""
-    raise InputError(
-        f"there is no key {str(key)!r}{hint}; the keys are the command line's, such as image, prompt, seed, steps."
-    )
-
-
-def _typed(key: str, value: Any) -> Any:
-    """The value as its key's kind: a CSV file has only text."""
-    if key in ("extra", "then"):
-        listed = value.split(";") if isinstance(value, str) else value
-        if isinstance(listed, Sequence) and all(isinstance(each, str) for each in listed):
-            return tuple(listed)
-        raise InputError(f"{key} is {value!r}; give a list of {'files' if key == 'extra' else 'prompts'}.")
-    if key in _TEXT:
-        if isinstance(value, str):
-            return value
-        raise InputError(f"{key} is {value!r}; give a text.")
-    if isinstance(value, str):
-        try:
-            value = int(value) if key in _WHOLE else float(value)
-        except ValueError:
-            raise InputError(f"{key} is {value!r}; give a {'whole ' * (key in _WHOLE)}number.") from None
-    return value
 
 
 def _guess_mode(given: Mapping[str, Any]) -> str:
@@ -313,31 +226,3 @@ def _guide(mode: str, given: Mapping[str, Any]) -> str | Mapping[str, Any] | Non
     if ("camera" in given) == ("guide" in given):
         raise InputError("to fly, give either camera, such as 'orbit left', or guide, a video of views.")
     return str(given["guide"]) if "guide" in given else {"motion": camera.pop("camera"), **camera}
-
-
-def _model(folder: Path, given: Mapping[str, Any]) -> Model:
-    model = given.get("model", "embedded")
-    near = folder / model
-    extra = tuple(str(folder / each) if (folder / each).exists() else each for each in given.get("extra", ()))
-    path = str(near) if model != "embedded" and near.exists() else model
-    return Model(path, given.get("variant", "auto"), given.get("dtype", "auto"), extra, given.get("initial_noise"))
-
-
-def _options(given: Mapping[str, Any]) -> dict[str, Any]:
-    options = {
-        SHORT_NAMES.get(key, key): value for key, value in given.items() if key in _OPTIONS or key in SHORT_NAMES
-    }
-    if "size" in given:
-        match = re.fullmatch(r"(\d+)\s*[xX*]\s*(\d+)", given["size"])
-        if not match:
-            raise InputError(f"size is {given['size']!r}; give a width and a height, such as 512x320.")
-        options |= {"width": int(match[1]), "height": int(match[2])}
-    return options
-
-
-def _content(path: Path) -> bytes:
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for each in files:
-        digest.update(each.name.encode() + b"\0" + each.read_bytes())
-    return digest.digest()

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..batch.render import render_jobs
     from ..batch.report import Report, of
 
-    defaults = dict(_pair(text) for text in arguments.settings)
+    defaults = dict(pair(text) for text in arguments.settings)
     defaults |= {key: value for key in ("model", "prompt") if (value := getattr(arguments, key)) is not None}
     if arguments.check:
         return _check(arguments, defaults)
@@ -107,7 +107,7 @@ def _check(arguments: argparse.Namespace, defaults: dict[str, Any]) -> int:
     return 1 if problems else 0
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise InputError(f"--set is {text!r}; give a key and a value, such as steps=25.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .terminal import Bars, in_bytes, notes
 
 if TYPE_CHECKING:
+    from ..media.colour import Match
     from ..pipeline.clip import Clip
     from ..pipeline.pipeline import Pipeline
 
@@ -70,12 +71,13 @@ def _extended(pipeline: "Pipeline", arguments: Namespace, options: dict[str, Any
     image = video[0] if arguments.image is None else arguments.image
     if options["fps"] is None:
         options["fps"] = read_rate(arguments.video)
+    match: Match = "first" if arguments.hold_colours else "off" if arguments.no_match else "joint"
     before: Any = video
     clips = []
     for number, prompt in enumerate(arguments.prompt):
         seed = arguments.seed + number
         before = pipeline.extend(
-            before, prompt, keep=arguments.keep, image=image, match=not arguments.no_match, **{**options, "seed": seed}
+            before, prompt, keep=arguments.keep, image=image, match=match, **{**options, "seed": seed}
         )
         clips.append(before)
     parts = [clip.frames for clip in clips]

@@ -14,6 +14,7 @@ from .. import __version__
 from ..errors import InputError
 from ..training.command import add_arguments as add_training
 from .batch import add_arguments as add_batch
+from .film import add_arguments as add_film
 
 DESCRIPTION = """\
 A still image and a prompt become a short video: DynamiCrafter, and its family
@@ -150,6 +151,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--image", metavar="IMAGE", help="what the context shows, against drift (default: the first frame of VIDEO)"
     )
     group.add_argument("--no-match", action="store_true", help="leave brightness and contrast at the joint as they are")
+    group.add_argument(
+        "--hold-colours",
+        action="store_true",
+        help="of IMAGE, in all new frames; for scenes whose light does not change",
+    )
     group.add_argument("--only-new", action="store_true", help="write the new frames alone, without those of VIDEO")
 
     convert = command(
@@ -190,6 +196,7 @@ def make_parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", metavar="FILE")
     inspect.add_argument("--variant", default="auto", metavar="NAME", help="does it fit this released model?")
     inspect.add_argument("--json", action="store_true", help="for programs")
+    add_film(commands)
     add_batch(commands)
     add_training(commands)
     return parser

@@ -9,7 +9,7 @@ no suffix     a folder of frame_0001.png, frame_0002.png, ...
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,11 +64,32 @@ def save_clip(
     pixels = np.ascontiguousarray(frames)
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or not pixels.size:
         raise InputError(f"the frames are {pixels.dtype} of shape {list(pixels.shape)}; give uint8 [T,H,W,3].")
+    save_frames(iter(pixels), path, fps, settings)
+    return path
+
+
+def save_frames(
+    frames: "Iterable[Tensor | np.ndarray]",
+    target: str | os.PathLike[str],
+    fps: float,
+    settings: Mapping[str, Any] | None = None,
+) -> int:
+    """Write uint8 frames [H,W,3] as they come, and give their number; a video or a folder never holds all of them."""
+    import numpy as np
+
+    path, count = check_target(target), 0
+
+    def counted() -> "Iterator[np.ndarray]":
+        nonlocal count
+        for frame in frames:
+            count += 1
+            yield np.ascontiguousarray(frame)
+
     # In ASCII, which every container takes (a GIF's comment nothing else).
     text = json.dumps(dict(settings or {}))
     with written_whole(path) as part:
-        _WRITERS[path.suffix.lower()](part, pixels, fps, text)
-    return path
+        _WRITERS[path.suffix.lower()](part, counted(), fps, text)
+    return count
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -103,7 +124,7 @@ def _png_text(text: str) -> Any:
     return info
 
 
-def _write_frames(folder: Path, frames: "np.ndarray", fps: float, text: str) -> None:
+def _write_frames(folder: Path, frames: "Iterable[np.ndarray]", fps: float, text: str) -> None:
     from PIL import Image
 
     folder.mkdir()
@@ -111,10 +132,11 @@ def _write_frames(folder: Path, frames: "np.ndarray", fps: float, text: str) -> 
         Image.fromarray(frame).save(folder / f"frame_{number:04d}.png", pnginfo=_png_text(text))
 
 
-def _write_sheet(path: Path, frames: "np.ndarray", fps: float, text: str) -> None:
+def _write_sheet(path: Path, frames: "Iterable[np.ndarray]", fps: float, text: str) -> None:
     from PIL import Image
 
-    count, height, width = frames.shape[:3]
+    frames = list(frames)
+    count, (height, width) = len(frames), frames[0].shape[:2]
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     scale = min(1, _SHEET_SIDE / (columns * width), _SHEET_SIDE / (rows * height))
@@ -126,7 +148,7 @@ def _write_sheet(path: Path, frames: "np.ndarray", fps: float, text: str) -> Non
     sheet.save(path, "PNG", pnginfo=_png_text(text))
 
 
-_WRITERS: dict[str, Callable[[Path, "np.ndarray", float, str], None]] = {
+_WRITERS: dict[str, Callable[[Path, "Iterable[np.ndarray]", float, str], None]] = {
     ".mp4": write_mp4,
     ".gif": write_gif,
     ".png": _write_sheet,

@@ -1,5 +1,6 @@
 """Moving pictures as files: H.264 in mp4, and GIF. The settings travel as the comment of either."""
 
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,30 +33,37 @@ def check_h264() -> None:
         ) from error
 
 
-def write_mp4(path: Path, frames: "np.ndarray", fps: float, comment: str) -> None:
+def write_mp4(path: Path, frames: "Iterable[np.ndarray]", fps: float, comment: str) -> None:
+    """One frame is in memory at a time, where `frames` makes them one by one."""
     import av
-    import numpy as np
     from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-    odd = frames.shape[1] % 2, frames.shape[2] % 2
-    if any(odd):  # colour is stored for blocks of 2x2 pixels: the last row or column stands twice
-        frames = np.pad(frames, ((0, 0), (0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         container.metadata["comment"] = comment
         stream = container.add_stream(H264, rate=Fraction(fps).limit_denominator(1001), options=_QUALITY)
-        stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         # Colours stay what they are only in a file that names its matrix; of others players guess it by their size.
         context = stream.codec_context
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         for index, pixels in enumerate(frames):
+            pixels = _even(pixels)
+            if not index:
+                stream.height, stream.width = pixels.shape[:2]
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
                 format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
             )
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def _even(pixels: "np.ndarray") -> "np.ndarray":
+    """Colour is stored for blocks of 2x2 pixels: an odd last row or column stands twice."""
+    import numpy as np
+
+    odd = pixels.shape[0] % 2, pixels.shape[1] % 2
+    return np.pad(pixels, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge") if any(odd) else pixels
 
 
 def read_mp4_comment(path: Path) -> str:
@@ -65,7 +73,7 @@ def read_mp4_comment(path: Path) -> str:
         return container.metadata.get("comment", "")
 
 
-def write_gif(path: Path, frames: "np.ndarray", fps: float, comment: str) -> None:
+def write_gif(path: Path, frames: "Iterable[np.ndarray]", fps: float, comment: str) -> None:
     from PIL import Image
 
     images = [Image.fromarray(frame) for frame in frames]

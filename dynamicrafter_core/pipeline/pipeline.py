@@ -35,12 +35,12 @@ from ..diffusion.schedule import TIMESTEPS
 from ..diffusion.windows import shuffle_noise
 from ..errors import InputError
 from ..families import Family, Mode
-from ..media.colour import match_colour
-from ..media.images import read_image
+from ..media.colour import Match, check_match, continue_colour
+from ..media.images import fit_image, read_image
 from ..models.unet import VideoUNet
 from .clip import Clip
 from .conditions import Conditions, concat_latents, in_windows, run_branches, run_told
-from .decoding import decode_clip
+from .decoding import decode_clip, to_pictures
 from .encoding import encode_given, encode_image, encode_original, encode_texts
 from .given import Given, Kept, read_given
 from .progress import Stages
@@ -146,7 +146,7 @@ class Pipeline:
         *,
         keep: int = 1,
         image: "ImageSource | None" = None,
-        match: bool = True,
+        match: Match | bool = "joint",
         **options: "Unpack[Options]",
     ) -> Clip:
         """What comes after a clip, without the frames that it had already: `frames - keep` of them.
@@ -154,8 +154,10 @@ class Pipeline:
         keep    frames of `before` that the network's clip begins with: 1, as the models were trained, or up to 4, which
                 hand on more of the motion
         image   what the context shows, against drift over many clips; else the first frame of `before`
-        match   begin with the brightness and contrast of the frame before
+        match   colours: "joint" begins with the brightness and contrast of the frame before; "first" holds those of `image`
+                throughout, where the light is to stay as it is; "off" leaves them
         """
+        match = check_match(match)
         given = list_frames("before", before.frames if isinstance(before, Clip) else before)
         keep = check_integer("keep", keep, 1, min(MOST_KEPT, len(given)))
         if taken := [name for name in ("original", "mask", "strength") if options.get(name) is not None]:
@@ -169,10 +171,11 @@ class Pipeline:
                 options = {**options, "width": width, "height": height}
         kept = given[-keep:]
         asked = {**options, "frames": frames, "mask": [1.0] * keep + [0.0] * (frames - keep), "original": kept}
-        clip = self._run("animate", prompt, [given[0] if image is None else image], asked, kept=Kept(kept, latents))
-        new = clip.frames[keep:]
-        if match:
-            new = match_colour(new, clip.frames[keep - 1])
+        shown = given[0] if image is None else image
+        clip = self._run("animate", prompt, [shown], asked, kept=Kept(kept, latents))
+        height, width = clip.frames.shape[1:3]
+        picture = to_pictures(fit_image(read_image(shown), width, height, clip.settings["fit"])[None])[0]
+        new = continue_colour(clip.frames[keep:], match, clip.frames[keep - 1], picture)
         return replace(
             clip,
             frames=new,

@@ -1,0 +1,132 @@
+"""Settings in files, of jobs or of a film: the command line's words as keys, and values that may all be text."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .settings import SHORT_NAMES, Options
+
+MODEL_KEYS = ("model", "variant", "dtype", "extra", "initial_noise")
+_OPTIONS = tuple(name for name in Options.__annotations__ if name != "on_progress")
+OPTION_KEYS = (*_OPTIONS, *SHORT_NAMES)
+_WHOLE = (
+    "window",
+    "overlap",
+    "closed_loop",
+    "stride",
+    "freenoise",
+    "seed",
+    "steps",
+    "fs",
+    "frames",
+    "width",
+    "height",
+    "start_step",
+    "freeinit",
+    "keep",
+)
+_TEXT = [
+    "prompt",
+    "negative",
+    "fuse",
+    "motion",
+    "name",
+    "mode",
+    "size",
+    "format",
+    "spacing",
+    "fit",
+    "noise",
+    "noise_path",
+    "variant",
+    "dtype",
+    "model",
+    "camera",
+    "depth_kind",
+    "easing",
+    "image",
+    "last",
+    "guide",
+    "mask",
+    "original",
+    "initial_noise",
+    "depth",
+    "transition",
+    "match",
+    "morph_model",
+]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What has to be opened to make a job; jobs of the same model follow one another."""
+
+    model: str = "embedded"
+    variant: str = "auto"
+    dtype: str = "auto"
+    extra: tuple[str, ...] = ()
+    initial_noise: str | None = None
+
+
+def keyword(key: Any, keys: Sequence[str]) -> str:
+    """ "cfg-image" and "cfg_image" are the same key."""
+    name = str(key).strip().lower().replace("-", "_")
+    if name in keys:
+        return name
+    close = get_close_matches(name, keys, n=1)
+    hint = f"; the nearest is {close[0]}" if close else ""
+    raise InputError(
+        f"there is no key {str(key)!r}{hint}; the keys are the command line's, such as image, prompt, seed, steps."
+    )
+
+
+def typed(key: str, value: Any) -> Any:
+    """The value as its key's kind: a CSV file has only text."""
+    if key in ("extra", "then"):
+        listed = value.split(";") if isinstance(value, str) else value
+        if isinstance(listed, Sequence) and all(isinstance(each, str) for each in listed):
+            return tuple(listed)
+        raise InputError(f"{key} is {value!r}; give a list of {'files' if key == 'extra' else 'prompts'}.")
+    if key in _TEXT:
+        if isinstance(value, str):
+            return value
+        raise InputError(f"{key} is {value!r}; give a text.")
+    if isinstance(value, str):
+        try:
+            value = int(value) if key in _WHOLE else float(value)
+        except ValueError:
+            raise InputError(f"{key} is {value!r}; give a {'whole ' * (key in _WHOLE)}number.") from None
+    return value
+
+
+def read_model(folder: Path, given: Mapping[str, Any]) -> Model:
+    model = given.get("model", "embedded")
+    near = folder / model
+    extra = tuple(str(folder / each) if (folder / each).exists() else each for each in given.get("extra", ()))
+    path = str(near) if model != "embedded" and near.exists() else model
+    return Model(path, given.get("variant", "auto"), given.get("dtype", "auto"), extra, given.get("initial_noise"))
+
+
+def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    options = {
+        SHORT_NAMES.get(key, key): value for key, value in given.items() if key in _OPTIONS or key in SHORT_NAMES
+    }
+    if "size" in given:
+        match = re.fullmatch(r"(\d+)\s*[xX*]\s*(\d+)", given["size"])
+        if not match:
+            raise InputError(f"size is {given['size']!r}; give a width and a height, such as 512x320.")
+        options |= {"width": int(match[1]), "height": int(match[2])}
+    return options
+
+
+def content_of(path: Path) -> bytes:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for each in files:
+        digest.update(each.name.encode() + b"\0" + each.read_bytes())
+    return digest.digest()
