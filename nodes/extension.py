@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .camera import DynamiCrafterCameraPath
 from .conditioning import DynamiCrafterImageContext, DynamiCrafterVisualGuidance
 from .decoding import DynamiCrafterDecode
+from .film import DynamiCrafterFilm, DynamiCrafterJoin
 from .loading import DynamiCrafterLoad, DynamiCrafterLoadParts
 from .merging import DynamiCrafterMergeParts
 from .motion import DynamiCrafterMotion
@@ -29,6 +30,8 @@ NODES: list[type[io.ComfyNode]] = [
     DynamiCrafterCameraPath,
     DynamiCrafterMotion,
     DynamiCrafterWindows,
+    DynamiCrafterFilm,
+    DynamiCrafterJoin,
 ]
 
 

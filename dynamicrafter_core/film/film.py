@@ -31,7 +31,7 @@ from .script import Script
 from .store import Store
 from .takes import Means, Take, plan
 
-_MODES: dict[str, Mode] = {
+MODES: dict[str, Mode] = {
     "animate": "animate",
     "generate": "generate",
     "extend": "animate",
@@ -135,7 +135,7 @@ def plan_film(pipeline: Pipeline, script: Script, morph: Pipeline | None) -> tup
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what is merely unwise is told when the take is made
                 options = {**take.options, **(sized or {})}
-                settings = settle(maker.family, _MODES[take.kind], take.prompt, options, size, maker.multiple)
+                settings = settle(maker.family, MODES[take.kind], take.prompt, options, size, maker.multiple)
         except InputError as error:
             raise InputError(f"{take.where}: {error}") from error
         sized = {"width": settings.width, "height": settings.height}

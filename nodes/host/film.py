@@ -1,0 +1,275 @@
+"""A film of takes by the host's own parts: each is conditioned, sampled and decoded as the nodes do it, kept on the disk, and joined.
+
+Takes lie in the output folder, under names made from all that they come from, so that a film that was cancelled, or whose server was
+stopped, goes on, and a changed script makes only what changed.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import comfy.sd
+import folder_paths
+import torch
+from comfy.clip_vision import ClipVisionModel
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ...dynamicrafter_core.errors import InputError
+from ...dynamicrafter_core.film.film import MODES, Before, film_frames
+from ...dynamicrafter_core.film.script import Script, parse_script
+from ...dynamicrafter_core.film.store import Store
+from ...dynamicrafter_core.film.takes import Means, Take, plan
+from ...dynamicrafter_core.media.colour import continue_colour
+from ...dynamicrafter_core.media.images import read_image
+from ...dynamicrafter_core.media.saving import save_frames
+from ...dynamicrafter_core.pipeline.settings import Settings, settle
+from . import image_context, sampler_settings, visual_guidance
+from .conditioning import CONCAT, FAMILY, FRAMES, FS, write
+from .decode import decode_latent
+from .files import NONE
+from .images import fit
+from .loading import family_of
+from .sampling_run import published_sampler, sample
+from .vae import check_vae, encode
+
+NODE = "DynamiCrafterFilm"
+TAKES = "dynamicrafter_takes"
+SIDE = 64  # pixels that the sides of a frame are multiples of
+# What a script may set here; the rest has nodes of its own, on the MODEL.
+SETTABLE = {
+    *("negative", "seed", "steps", "text_scale", "image_scale", "context_strength", "eta", "spacing"),
+    *("guidance_rescale", "fs", "motion_scale", "frames", "width", "height", "fit", "fps", "start_step"),
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    model: ModelPatcher
+    clip: comfy.sd.CLIP
+    vision: ClipVisionModel | None
+    vae: comfy.sd.VAE
+    morph: ModelPatcher | None
+
+
+@dataclass(frozen=True)
+class Planned:
+    script: Script
+    takes: list[Take]
+    settings: list[Settings]
+    pictures: Mapping[str, Tensor]  # name in the script -> [1,H,W,3]
+    fps: float
+
+
+def plan_film(parts: Parts, text: str, images: Tensor | None, defaults: Mapping[str, Any]) -> Planned:
+    """Everything that can be refused is refused here, before anything is sampled."""
+    check_vae(parts.vae, NODE)
+    script = parse_script(text, defaults=defaults)
+    family = family_of(parts.model, NODE)
+    for where, options in (("the script", script.options), *((shot.where, shot.options) for shot in script.shots)):
+        if foreign := sorted(set(options) - SETTABLE):
+            raise InputError(
+                f"{where}: {foreign[0]} is not a setting of DynamiCrafter Film: use its own node on the MODEL, or the command line."
+            )
+    script = in_windows(parts.model, script)
+    fps = script.options.get("fps", family.save_fps)
+    morphs = parts.morph or (parts.model if "interpolate" in family.modes else None)
+    length = script.options.get("frames", family.frames)
+    means = Means(family.title, family.modes, length, float(fps), morphs is not None)
+    takes, settings, sized = [], [], {}
+    pictures: dict[str, Tensor] = {}
+    for take in plan(script, means):
+        size = None
+        if take.image is not None:
+            if take.image not in pictures:
+                pictures[take.image] = find_picture(take.where, take.image, images)
+            height, width = pictures[take.image].shape[1:3]
+            size = (width, height)
+        maker = family_of(morphs, NODE) if take.kind == "morph" and morphs is not None else family
+        options = {key: value for key, value in {**take.options, **sized}.items() if key != "window"}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the nodes tell what is unwise in their own words
+                settled = settle(maker, MODES[take.kind], take.prompt, options, size, SIDE)
+        except InputError as error:
+            raise InputError(f"{take.where}: {error}") from error
+        sized = {"width": settled.width, "height": settled.height}
+        takes.append(replace(take, options={**take.options, **sized}))
+        settings.append(settled)
+    return Planned(script, takes, settings, pictures, settings[0].fps)
+
+
+def in_windows(model: ModelPatcher, script: Script) -> Script:
+    """With windows on the MODEL a shot is one take of any length."""
+    handler = model.model_options.get("context_handler")
+    return script if handler is None else replace(script, options={**script.options, "window": handler.context_length})
+
+
+def find_picture(where: str, name: str, images: Tensor | None) -> Tensor:
+    """A number of the connected images, counted from 1, or a file in the input folder."""
+    if name.isdigit():
+        count = 0 if images is None else len(images)
+        if images is None or not 1 <= int(name) <= count:
+            raise InputError(
+                f"{where}: image is {name}, and {count} images are connected: give a number up to {count}."
+            )
+        return images[int(name) - 1 : int(name), ..., :3]
+    if not folder_paths.exists_annotated_filepath(name):
+        raise InputError(
+            f"{where}: image {name!r} is not in ComfyUI's input folder: put it there, or give the number of a connected image."
+        )
+    return ((read_image(folder_paths.get_annotated_filepath(name)) + 1) / 2).movedim(0, -1)[None]
+
+
+def make_film(
+    parts: Parts, planned: Planned, origins: Any, keep: bool, tell: Callable[[str], None]
+) -> tuple[Tensor, Path]:
+    """The frames as IMAGE, and the video in the temporary folder. `origins`: the graph that the parts come from."""
+    base = folder_paths.get_output_directory() if keep else folder_paths.get_temp_directory()
+    script = planned.script
+    store = Store(Path(base) / TAKES, {"from": origins, "keep": script.keep, "match": script.match})
+    store.folder.parent.mkdir(exist_ok=True)
+    store.prepare()
+    names = store.names(planned.takes, {name: content_of(picture) for name, picture in planned.pictures.items()})
+
+    def shoot(number: int, before: Before) -> tuple[Tensor, Tensor | None]:
+        tell(f"take {number + 1} of {len(names)}")
+        return shoot_take(parts, planned, number, before)
+
+    shown: list[Tensor] = []
+
+    def kept() -> Iterator[Tensor]:
+        for frame in film_frames(planned.takes, names, store, shoot):
+            shown.append(frame)
+            yield frame
+
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(exist_ok=True)
+    path = folder / f"dynamicrafter_film_{hashlib.sha256(''.join(names).encode()).hexdigest()[:16]}.mp4"
+    count = save_frames(kept(), path, planned.fps, {"shots": [shot.prompt for shot in script.shots]})
+    tell(f"{count} frames, {count / planned.fps:.1f} s, of {len(names)} takes")
+    return torch.stack(shown).float() / 255, path
+
+
+def shoot_take(parts: Parts, planned: Planned, number: int, before: Before) -> tuple[Tensor, Tensor | None]:
+    """uint8 frames [T,H,W,3] that the film shows, and their latents [4,T,h,w]."""
+    take, settings, script = planned.takes[number], planned.settings[number], planned.script
+    picture = None if take.image is None else planned.pictures[take.image]
+    morphing = take.kind == "morph"
+    model = parts.morph or parts.model if morphing else parts.model
+    kept: Tensor | None = None
+    first, last = picture, None
+    if before is not None:
+        frames = before[0].float() / 255
+        kept = frames[-1:] if morphing else frames[-min(script.keep, len(frames)) :]
+        first, last = kept[:1], picture if morphing else None
+    context = first if morphing or picture is None else picture
+    positive, negative, latent = condition(parts, model, settings, context, first, last)
+    given = 0
+    if kept is not None and not morphing:
+        given = len(kept)
+        known = None if before is None or before[1] is None else before[1][:, -given:].movedim(0, 1)
+        begin_with(parts, settings, positive, negative, latent, kept, known)
+    sampled = run(model, settings, positive, negative, latent)
+    images = (decode_latent(parts.vae, sampled) * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+    if morphing:
+        return images[torch.linspace(1, len(images) - 2, take.frames).round().long()], None
+    shown = images[given : given + take.frames]
+    if given:
+        height, width = shown.shape[1:3]
+        reference = kept[:1] if context is None else context
+        held = (fit(reference, width, height, settings.fit)[0] * 255).round().to(torch.uint8)
+        shown = continue_colour(images[given:], script.match, images[given - 1], held)[: take.frames]
+    return shown, sampled["samples"][given : given + take.frames].movedim(0, 1).float().cpu()
+
+
+def condition(
+    parts: Parts,
+    model: ModelPatcher,
+    settings: Settings,
+    context: Tensor | None,
+    first: Tensor | None,
+    last: Tensor | None,
+) -> tuple[list, list, dict[str, Any]]:
+    family = family_of(model, NODE)
+    positive, negative = (
+        parts.clip.encode_from_tokens_scheduled(parts.clip.tokenize(text))
+        for text in (settings.prompt, settings.negative)
+    )
+    if family.projector is not None and context is not None:
+        positive, negative = image_context.add_image(
+            model, parts.vision, context, positive, negative, settings.context_strength
+        )
+    if family.concat and first is not None:
+        asked = visual_guidance.Plan(
+            settings.mode, settings.width, settings.height, settings.frames, settings.fs or 0, settings.fit
+        )
+        guided = visual_guidance.add_detail(asked, positive, negative, parts.vae, first, last)
+        return guided.positive, guided.negative, guided.latent
+    values = {FRAMES: settings.frames, FS: settings.fs or 0, FAMILY: family}
+    factor = family.autoencoder.size_factor
+    samples = torch.zeros(settings.frames, 4, settings.height // factor, settings.width // factor)
+    return write(positive, values), write(negative, values), {"samples": samples}
+
+
+def begin_with(
+    parts: Parts,
+    settings: Settings,
+    positive: list,
+    negative: list,
+    latent: dict[str, Any],
+    kept: Tensor,
+    known: Tensor | None,
+) -> None:
+    """The take's first frames are the kept ones, at every noise level, and its detail is the first of them."""
+    samples = latent["samples"]
+    if known is None or known.shape[2:] != samples.shape[2:]:
+        known = encode(parts.vae, fit(kept, settings.width, settings.height, settings.fit))
+    samples[: len(known)] = known.to(samples)
+    latent["noise_mask"] = samples.new_ones(len(samples), 1, *samples.shape[2:])
+    latent["noise_mask"][: len(known)] = 0
+    for conditioning in (positive, negative):
+        for _, options in conditioning:
+            if CONCAT in options:
+                options[CONCAT] = known[None, :1].expand(1, settings.frames, -1, -1, -1).to(options[CONCAT])
+
+
+def run(
+    model: ModelPatcher, settings: Settings, positive: list, negative: list, latent: dict[str, Any]
+) -> dict[str, Any]:
+    image_scale = -1 if settings.image_scale is None else settings.image_scale
+    family = family_of(model, NODE)
+    motion_scale = -1 if settings.motion_scale is None or family.motion_scale is None else settings.motion_scale
+    rescale = -1 if family.consistency else settings.guidance_rescale
+    guider = sampler_settings.make_guider(
+        model, positive, negative, settings.text_scale, image_scale, rescale, motion_scale
+    )
+    spacing = "auto" if family.consistency else settings.spacing
+    start = 0 if family.consistency else settings.start_step
+    sigmas = sampler_settings.make_sigmas(model, settings.steps, spacing, 1.0, start)
+    drawn = sampler_settings.make_noise(model, positive, latent, settings.seed, sigmas, 1.0, start, NONE, None)
+    return sample(guider, published_sampler(settings.eta), sigmas, latent, drawn, settings.seed)
+
+
+def origins_of(prompt: Mapping[str, Any] | None, node: str | None, inputs: tuple[str, ...]) -> Any:
+    """The part of the graph that these inputs of a node come from, without the ids of its nodes; None: not known."""
+    if not prompt or node not in prompt:
+        return None
+
+    def of(value: Any) -> Any:
+        if isinstance(value, list) and len(value) == 2 and str(value[0]) in prompt:
+            source = prompt[str(value[0])]
+            return [source["class_type"], {key: of(each) for key, each in source["inputs"].items()}, value[1]]
+        return value
+
+    given = prompt[node]["inputs"]
+    return {name: of(given[name]) for name in inputs if name in given}
+
+
+def content_of(picture: Tensor) -> bytes:
+    told = json.dumps(list(picture.shape)).encode()
+    return hashlib.sha256(told + picture.float().cpu().contiguous().numpy().tobytes()).digest()
