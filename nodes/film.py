@@ -4,9 +4,11 @@ from typing import Any
 
 from comfy_api.latest import InputImpl, io, ui
 
+from ..dynamicrafter_core.errors import InputError
+from ..dynamicrafter_core.film.script import parse_script
 from ..dynamicrafter_core.media.colour import MATCHES
 from .host import film, joining
-from .host.feedback import show
+from .host.feedback import refuse, show
 
 EXAMPLE = """1 | the camera zooms in | 2 s | dissolve
 2 | it gets dark | 2 s"""
@@ -102,6 +104,19 @@ class DynamiCrafterFilm(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
+
+    @classmethod
+    def validate_inputs(cls, script: str | None = None) -> bool | str:
+        """None: the script comes from another node, and is not known yet."""
+        try:
+            parse_script(EXAMPLE if script is None else script)
+        except InputError as error:
+            return refuse(cls, str(error))
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, script: str | None = None, **others: Any) -> str:
+        return film.files_changed(script or "")
 
     @classmethod
     def execute(

@@ -6,6 +6,7 @@ stopped, goes on, and a changed script makes only what changed.
 
 import hashlib
 import json
+import secrets
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -125,13 +126,28 @@ def find_picture(where: str, name: str, images: Tensor | None) -> Tensor:
     return ((read_image(folder_paths.get_annotated_filepath(name)) + 1) / 2).movedim(0, -1)[None]
 
 
+def files_changed(text: str) -> str:
+    """Something that differs when a picture file of the script does, for the host's cache."""
+    try:
+        names = {shot.image for shot in parse_script(text).shots if shot.image}
+    except InputError:
+        return ""
+    files = [folder_paths.get_annotated_filepath(name) for name in sorted(names) if not name.isdigit()]
+    return json.dumps([[file, Path(file).stat().st_mtime_ns] for file in files if Path(file).is_file()])
+
+
 def make_film(
     parts: Parts, planned: Planned, origins: Any, keep: bool, tell: Callable[[str], None]
 ) -> tuple[Tensor, Path]:
-    """The frames as IMAGE, and the video in the temporary folder. `origins`: the graph that the parts come from."""
+    """The frames as IMAGE, and the video in the temporary folder.
+
+    `origins`: the graph that the parts come from; None: not known, so that no take is used again.
+    """
     base = folder_paths.get_output_directory() if keep else folder_paths.get_temp_directory()
     script = planned.script
-    store = Store(Path(base) / TAKES, {"from": origins, "keep": script.keep, "match": script.match})
+    store = Store(
+        Path(base) / TAKES, {"from": origins or secrets.token_hex(), "keep": script.keep, "match": script.match}
+    )
     store.folder.parent.mkdir(exist_ok=True)
     store.prepare()
     names = store.names(planned.takes, {name: content_of(picture) for name, picture in planned.pictures.items()})
