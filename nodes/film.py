@@ -20,7 +20,7 @@ class DynamiCrafterFilm(io.ComfyNode):
         return io.Schema(
             node_id="DynamiCrafterFilm",
             display_name="DynamiCrafter Film",
-            category="DynamiCrafter",
+            category="DynamiCrafter/film",
             description="Makes a video of several shots from a script: a line for each shot, with its picture, what happens, its length, and "
             "how it gives way to the next (cut, dissolve, continue, morph). Finished takes are kept: a film that was cancelled goes on, and "
             "after a change only what it touches is made again.",
@@ -64,7 +64,7 @@ class DynamiCrafterFilm(io.ComfyNode):
                     default=0,
                     min=0,
                     max=1000,
-                    tooltip="Of shots whose line gives none. 0: the model's published number.",
+                    tooltip="Of shots whose line gives none. 0: the model's published number (50; T2V-Turbo 4; the embedded model 15).",
                 ),
                 io.Int.Input(
                     "width",
@@ -151,13 +151,13 @@ class DynamiCrafterJoin(io.ComfyNode):
         return io.Schema(
             node_id="DynamiCrafterJoin",
             display_name="DynamiCrafter Join",
-            category="DynamiCrafter/latent",
+            category="DynamiCrafter/film",
             description="Joins clips to one: with a cut or a dissolve, without the frame that both sides of a joint show, and with colours that "
             "go on over it.",
             search_aliases=["concatenate", "append", "crossfade", "combine videos", "batch images"],
             inputs=[
-                io.Image.Input("clip_1", display_name="clip 1", tooltip="The first clip."),
-                io.Image.Input("clip_2", display_name="clip 2", tooltip="The clip after it, in the same size."),
+                io.Image.Input("clip_1", display_name="first clip", tooltip="The first clip."),
+                io.Image.Input("clip_2", display_name="second clip", tooltip="The clip after it, in the same size."),
                 io.Combo.Input(
                     "transition",
                     display_name="transition",

@@ -30,7 +30,7 @@ from example_parts import (
     write,
 )
 from graph import Graph, Output
-from long_examples import endless_loop, long_video, storyboard
+from long_examples import endless_loop, film, long_video
 
 
 def animate_image(graph: Graph) -> None:
@@ -348,7 +348,7 @@ EXAMPLES: dict[str, Callable[[Graph], None]] = {
         text_to_video_in_4_steps,
         long_video,
         endless_loop,
-        storyboard,
+        film,
         batch_of_images,
         camera_path,
         camera_flight,

@@ -20,6 +20,7 @@ HEIGHTS = {
     "SaveVideo": 330,
     "CLIPTextEncode": 150,
     "CreateVideo": 120,
+    "DynamiCrafterFilm": 680,
 }  # of nodes that show more than rows
 SHOWS_TEXT = {
     "DynamiCrafterLoad": 110,
@@ -79,9 +80,10 @@ class Kind:
                 # Newer hosts have combos that carry further inputs; the choice itself is the same.
                 kind = "COMBO" if isinstance(kind, list) or kind == "COMFY_DYNAMICCOMBO_V3" else kind
                 inputs.append(Input(key, kind, options, group == "optional", tuple(choices)))
-        # Newer hosts give output nodes outputs that older ones do not have; nothing here uses them.
-        outputs = () if info["output_node"] else tuple(zip(info["output_name"], info["output"], strict=True))
         core = not info["python_module"].startswith("custom_nodes")
+        # Newer hosts give their output nodes outputs that older ones do not have; nothing here uses them.
+        unused = core and info["output_node"]
+        outputs = () if unused else tuple(zip(info["output_name"], info["output"], strict=True))
         return Kind(name, info["display_name"] or name, tuple(inputs), outputs, core)
 
 

@@ -7,6 +7,7 @@ from example_parts import (
     DUSK_NOTE,
     IMAGE_NOTE,
     INTERPOLATE,
+    SEED,
     batch,
     dusk,
     embedded_note,
@@ -18,7 +19,13 @@ from example_parts import (
     save,
     write,
 )
-from graph import Graph, Output
+from graph import Graph
+
+SCRIPT = """\
+1 | the camera zooms in | 2 s | dissolve 0.5 s
+2 | it gets bright | 2 s | continue
+  | the camera pans left | 1.5 s | morph
+1 | the camera zooms out | 2 s"""
 
 
 def long_video(graph: Graph) -> None:
@@ -68,45 +75,34 @@ first. Unlike **Loop**, it needs no interpolation model, and no frame has to be 
     )
 
 
-def storyboard(graph: Graph) -> None:
+def film(graph: Graph) -> None:
     loaded = load(graph)
     first = picture(graph, "Picture 1")
-    pictures = [first, dusk(graph, first, "Picture 2 (darkened)"), first]
-    told = ["it gets dark", "it gets bright"]
-    negative = write(graph, loaded["CLIP"], "", "Negative prompt")
-    clips = []
-    for number, text in enumerate(told):
-        positive = write(graph, loaded["CLIP"], text, f"Prompt {number + 1}: picture {number + 1} to {number + 2}")
-        column = 2 + number
-        here, there = pictures[number : number + 2]
-        guided = guide(graph, loaded, here, (positive, negative), "interpolate", column, end_image=there)
-        clips.append(sample(graph, loaded, guided, column))
-    save(graph, join(graph, *clips), "storyboard", 5)
+    pictures = batch(graph, 1, first, dusk(graph, first, "Picture 2 (darkened)"), title="Pictures")
+    made = graph.add(
+        "DynamiCrafterFilm",
+        2,
+        model=loaded["MODEL"],
+        clip=loaded["CLIP"],
+        clip_vision=loaded["CLIP_VISION"],
+        vae=loaded["VAE"],
+        images=pictures,
+        script=SCRIPT,
+        seed=SEED,
+    )
+    graph.add("SaveVideo", 3, video=made["VIDEO"], filename_prefix="DynamiCrafter/film")
     graph.note(
         f"""
-Several pictures in a row, with a prompt for each way between two of them. Every clip begins with the picture the last one
-ended with; the two frames that show it are blended into one, so that nothing stands still at the joint.
+A film of four shots, from a script: a line each, with the picture, what happens, the length, and how the shot gives way to the next one.
 
-{embedded_note(INTERPOLATE)} {DUSK_NOTE} The third
-picture is the first one again: the story goes there and back.
+- **cut** is where nothing is said; **dissolve** lets the next shot come through; **continue** goes on from the last frame; **morph** leads to the next
+  picture, with an interpolation model.
+- The picture is a number of the connected images, a file in the input folder, or nothing, to go on from the shot before.
+- Change a line and run again: only what it touches is made again. Finished takes lie in `output/dynamicrafter_takes`.
 
-**A further picture:** copy the nodes of one column, connect the last picture and the new one, and join the clip as the
-others are.
+{embedded_note(ANIMATE)} It morphs too, which of the released models only {INTERPOLATE} does: connect it as *morph model*. {DUSK_NOTE}
 """,
         1,
-        "Storyboard",
+        "A film",
         330,
     )
-
-
-def join(graph: Graph, before: Output, after: Output) -> Output:
-    """Two clips whose last and first frame show the same picture."""
-
-    def part(clip: Output, title: str, index: int, length: int) -> Output:
-        return graph.add("ImageFromBatch", 4, title=title, image=clip, batch_index=index, length=length)["IMAGE"]
-
-    head = part(before, "Clip 1 but its last frame", 0, 15)
-    seam = (part(before, "Clip 1, last frame", 15, 1), part(after, "Clip 2, first frame", 0, 1))
-    tail = part(after, "Clip 2 but its first frame", 1, 4095)
-    blend = graph.add("ImageBlend", 5, title="The joint", image1=seam[0], image2=seam[1])["IMAGE"]
-    return batch(graph, 5, head, blend, tail, title="Both clips")

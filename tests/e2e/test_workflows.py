@@ -30,7 +30,7 @@ EXPECTED = {
     "text_to_video_in_4_steps": [(16, 8, WIDTH, HEIGHT)],
     "long_video": [(40, 8, SIDE, SIDE)],
     "endless_loop": [(24, 8, SIDE, SIDE)],
-    "storyboard": [(31, 8, SIDE, SIDE)],
+    "film": [(70, 8, SIDE, SIDE)],
     "batch_of_images": [(16, 8, SIDE, SIDE)] * 3,
     "camera_flight": [(16, 8, SIDE, SIDE)],
     "camera_path": [(16, 8, SIDE, SIDE)],
