@@ -192,11 +192,11 @@ class DynamiCrafterJoin(io.ComfyNode):
                 *(
                     io.Image.Input(
                         f"clip_{number}",
-                        display_name=f"clip {number}",
+                        display_name=f"{word} clip",
                         optional=True,
                         tooltip="A further clip, in order.",
                     )
-                    for number in range(3, 9)
+                    for number, word in enumerate(("third", "fourth", "fifth", "sixth", "seventh", "eighth"), 3)
                 ),
             ],
             outputs=[io.Image.Output("IMAGE", display_name="IMAGE", tooltip="One clip.")],
