@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import repository
 import torch
 from PIL import Image
 
@@ -59,6 +60,25 @@ def test_mp4_is_h264_of_the_right_length_speed_and_colours(tmp_path: Path) -> No
 def test_mp4_keeps_plain_colours(tmp_path: Path, colour: tuple[int, int, int]) -> None:
     save_clip(np.full((2, 64, 64, 3), colour, np.uint8), tmp_path / "plain.mp4", 8)
     assert np.abs(decode(tmp_path / "plain.mp4")[0].astype(int) - colour).max() <= 3
+
+
+ENCODE = """
+import sys
+import numpy as np
+from PIL import Image
+from dynamicrafter_core.media.saving import save_clip
+
+scene = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)).resize((160, 160))
+frames = [scene.crop((k, k, 160 - k, 160 - k)).resize((64, 64)) for k in range(40)]
+save_clip(np.stack([np.asarray(frame) for frame in frames]), sys.argv[1], 8)
+"""
+
+
+def test_the_same_frames_are_the_same_file_whatever_lay_in_memory(tmp_path: Path) -> None:
+    for filler in ("1", "85", "170"):  # glibc fills freed and fresh memory with it
+        command = [sys.executable, "-c", ENCODE, str(tmp_path / f"{filler}.mp4")]
+        subprocess.run(command, cwd=repository.ROOT, env={**os.environ, "MALLOC_PERTURB_": filler}, check=True)
+    assert len({path.read_bytes() for path in tmp_path.glob("*.mp4")}) == 1
 
 
 @pytest.mark.parametrize(("height", "width"), [(63, 95), (64, 95), (1, 1)])
