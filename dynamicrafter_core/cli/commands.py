@@ -1,17 +1,20 @@
 """What the subcommands do, once their arguments are read."""
 
 import json
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError
 from .terminal import Bars, in_bytes, notes
 
 if TYPE_CHECKING:
     from ..media.colour import Match
     from ..pipeline.clip import Clip
+    from ..pipeline.keyframes import Keyframe
     from ..pipeline.pipeline import Pipeline
 
 
@@ -33,11 +36,7 @@ def make_clip(arguments: Namespace) -> int:
         )
         options = {**_options(arguments), "on_progress": bars}
         try:
-            clip = (
-                _extended(pipeline, arguments, options)
-                if arguments.command == "extend"
-                else _made(pipeline, arguments, options)
-            )
+            clip = _MAKERS.get(arguments.command, _made)(pipeline, arguments, options)
         finally:
             bars.close()
     for target in targets:
@@ -87,6 +86,34 @@ def _extended(pipeline: "Pipeline", arguments: Namespace, options: dict[str, Any
     about = {**clips[-1].settings, "seed": arguments.seed, "prompt": " | ".join(arguments.prompt)}
     seconds = {stage: sum(clip.seconds.get(stage, 0.0) for clip in clips) for stage in clips[-1].seconds}
     return Clip(torch.cat(parts), clips[-1].fps, about, seconds, peak_memory=max(clip.peak_memory for clip in clips))
+
+
+def _through(pipeline: "Pipeline", arguments: Namespace, options: dict[str, Any]) -> "Clip":
+    keyframes: list[Keyframe] = []
+    for text in arguments.pictures:
+        keyframes.append(_keyframe(text, keyframes[-1].frame + 15 if keyframes else 0))
+    return pipeline.keyframes(keyframes, arguments.prompt or "", **options)
+
+
+def _keyframe(text: str, usual: int) -> "Keyframe":
+    """ "a.png@24:0.5": the picture, its frame, and its strength."""
+    from ..pipeline.keyframes import Keyframe
+
+    if Path(text).exists():  # a file may be called anything
+        return Keyframe(text, usual)
+    match = re.fullmatch(r"(.+)@(\d+)(?::([\d.]+))?", text)
+    if match is None:
+        return Keyframe(text, usual)
+    try:
+        return Keyframe(match[1], int(match[2]), float(match[3] or 1))
+    except ValueError as error:
+        raise InputError(f"keyframe {text!r} has strength {match[3]}; give a number from 0 to 1.") from error
+
+
+_MAKERS: Mapping[str, "Callable[[Pipeline, Namespace, dict[str, Any]], Clip]"] = {
+    "extend": _extended,
+    "keyframes": _through,
+}
 
 
 def convert(arguments: Namespace) -> int:
@@ -152,6 +179,8 @@ def _in_lines(described: Mapping[str, Any]) -> list[str]:
 
 def _default_target(arguments: Namespace) -> str:
     source = getattr(arguments, "video", None) or getattr(arguments, "image", "clip")
+    if arguments.command == "keyframes":
+        source = _keyframe(arguments.pictures[0], 0).image
     return f"{Path(str(source)).stem}-{arguments.command}.mp4"
 
 
@@ -188,6 +217,8 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "start_step",
         "strength",
         "mask",
+        "lock",
+        "paste",
         "noise",
         "noise_path",
         "freeinit",
@@ -201,6 +232,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
 COMMANDS: Mapping[str, Callable[[Namespace], int]] = {
     "animate": make_clip,
     "interpolate": make_clip,
+    "keyframes": make_clip,
     "loop": make_clip,
     "extend": make_clip,
     "fly": make_clip,

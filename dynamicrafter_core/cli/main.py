@@ -104,6 +104,21 @@ def make_parser() -> argparse.ArgumentParser:
     )
     interpolate.add_argument("image", metavar="A", help="the first frame")
     interpolate.add_argument("last", metavar="B", help="the last frame")
+    keyframes = command(
+        "keyframes",
+        "PICTURE[@FRAME[:STRENGTH]] ...",
+        "go through several pictures, each at its own frame",
+        'dynamicrafter keyframes a.png b.png@24 c.png@60 --prompt "a flower opens" -m dynamicrafter_512_interp.ckpt',
+    )
+    keyframes.add_argument(
+        "pictures",
+        nargs="+",
+        metavar="PICTURE",
+        help="at FRAME, counted from 0 (default: 15 after the one before); STRENGTH: the share of the run in which the model sees it",
+    )
+    keyframes.add_argument(
+        "--prompt", action="append", metavar="PROMPT", help="what happens; one for all ways, or one for each, in order"
+    )
     loop = command(
         "loop",
         "IMAGE PROMPT",
@@ -131,8 +146,9 @@ def make_parser() -> argparse.ArgumentParser:
         "make a video from a prompt alone",
         'dynamicrafter generate "a panda" -m videocrafter2.ckpt',
     )
-    for maker in (animate, interpolate, loop, fly, extend, generate):
-        prompt = maker.add_argument("prompt", metavar="PROMPT", help="what happens; may be empty")
+    for maker in (animate, interpolate, keyframes, loop, fly, extend, generate):
+        if maker is not keyframes:
+            prompt = maker.add_argument("prompt", metavar="PROMPT", help="what happens; may be empty")
         if maker is extend:
             prompt.nargs = "+"
         if maker is fly:
@@ -320,6 +336,8 @@ def _add_start(parser: argparse.ArgumentParser, maskable: bool) -> None:
     if maskable:
         group.add_argument("--strength", type=_number, metavar="S", help="below 1: stay nearer to the still image")
         group.add_argument("--mask", metavar="IMAGE", help="white stays as still as the image")
+        group.add_argument("--lock", type=_whole, metavar="FRAME", help="where IMAGE stands exactly: 0, or any other")
+        group.add_argument("--paste", action="store_true", default=None, help="that frame is IMAGE to the last pixel")
 
 
 def _add_camera(parser: argparse.ArgumentParser) -> None:

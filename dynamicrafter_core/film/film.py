@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..checks import check_number
 from ..errors import InputError
-from ..families import Mode
-from ..media.images import read_image
+from ..families import Family, Mode
+from ..media.images import fit_image, in_bytes, read_image
 from ..media.saving import check_target, save_frames
 from ..pipeline.clip import Clip
+from ..pipeline.keyframes import Keyframe, fill
 from ..pipeline.keywords import content_of
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.progress import Progress
@@ -31,7 +31,7 @@ from .script import Script
 from .store import Store
 from .takes import Means, Take, plan
 
-MODES: dict[str, Mode] = {
+_MODES: dict[str, Mode] = {
     "animate": "animate",
     "generate": "generate",
     "extend": "animate",
@@ -126,7 +126,7 @@ def plan_film(pipeline: Pipeline, script: Script, morph: Pipeline | None) -> tup
     sized: dict[str, int] | None = None
     takes = []
     for take in planned:
-        maker = morph if take.kind == "morph" and morph is not None else pipeline
+        maker = morph if take.kind in ("morph", "still") and morph is not None else pipeline
         size = None
         if take.image is not None:
             picture = read_image(take.image)
@@ -135,12 +135,17 @@ def plan_film(pipeline: Pipeline, script: Script, morph: Pipeline | None) -> tup
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what is merely unwise is told when the take is made
                 options = {**take.options, **(sized or {})}
-                settings = settle(maker.family, MODES[take.kind], take.prompt, options, size, maker.multiple)
+                settings = settle(maker.family, mode_of(take, maker.family), take.prompt, options, size, maker.multiple)
         except InputError as error:
             raise InputError(f"{take.where}: {error}") from error
         sized = {"width": settings.width, "height": settings.height}
         takes.append(replace(take, options={**take.options, **sized}))
     return takes, fps
+
+
+def mode_of(take: Take, family: Family) -> Mode:
+    """A picture by itself can stand in a film of any model."""
+    return _MODES.get(take.kind, family.modes[0])
 
 
 def _shoot(
@@ -152,14 +157,17 @@ def _shoot(
     tell: Progress,
 ) -> tuple[Tensor, Tensor | None]:
     options: Any = {**take.options, "on_progress": tell}
+    if take.kind == "still":
+        fitted = fit_image(read_image(take.image), options["width"], options["height"], options.get("fit", "crop"))  # type: ignore[arg-type]
+        return in_bytes(fitted[None]), None
     if take.kind == "generate":
         clip = pipeline.generate(take.prompt, **options)
     elif before is None:
         clip = pipeline.animate(take.image, take.prompt, **options)  # type: ignore[arg-type]
     elif take.kind == "morph" and morph is not None:
-        clip = morph.interpolate(before[0][-1].numpy(), take.image, take.prompt, **options)  # type: ignore[arg-type]
-        places = torch.linspace(1, len(clip.frames) - 2, take.frames).round().long()
-        return clip.frames[places], None
+        ends = [Keyframe(before[0][-1].numpy(), 0), Keyframe(take.image, take.frames + 1)]
+        way = fill(morph.interpolate, ends, take.prompt, take.made, options.pop("seed"), options)
+        return way.frames[1:-1], None
     else:
         given = Clip(before[0], 1, {}, latents=before[1])
         clip = pipeline.extend(

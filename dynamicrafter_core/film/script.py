@@ -189,7 +189,7 @@ def _shot(entry: Any, where: str, common: Mapping[str, Any], folder: Path | None
         where,
         image,
         prompt,
-        _told(where, check_number, "seconds", given.get("seconds", USUAL_SECONDS), 0.05, LONGEST_SHOT),
+        _told(where, check_number, "seconds", given.get("seconds", USUAL_SECONDS), 0, LONGEST_SHOT),
         _told(where, _choice, "transition", given.get("transition", "cut"), TRANSITIONS),
         None if length is None else _told(where, check_number, "transition_seconds", length, 0, 60.0),
         _told(where, read_options, given),

@@ -15,7 +15,7 @@ from ..families import Mode
 from ..pipeline.settings import DEFAULT_SEED
 from .script import USUAL_DISSOLVE, Script, Shot
 
-Kind = Literal["animate", "generate", "extend", "morph"]
+Kind = Literal["animate", "generate", "extend", "morph", "still"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ def _takes_of(
     shot: Shot, length: int, goes_on: bool, context: str | None, dissolve: int, script: Script, means: Means
 ) -> list[Take]:
     options = {**script.options, **shot.options}
+    if shot.seconds == 0 and shot.image is not None and not goes_on:
+        return [Take(shot.where, "still", shot.image, "", 1, 1, dissolve, {**options, "frames": means.frames})]
     whole = options.get("window") is not None
     seed = options.get("seed", DEFAULT_SEED)
     takes: list[Take] = []
@@ -135,6 +137,5 @@ def _morph(shot: Shot, after: Shot, script: Script, means: Means) -> Take:
         )
     seconds = shot.transition_seconds
     shown = means.frames - 2 if seconds is None else max(1, round(seconds * means.fps))
-    made = max(means.frames, shown + 2)
-    options = {**script.options, **shot.options, "frames": made}
-    return Take(shot.where, "morph", after.image, shot.prompt, shown, made, 0, options)
+    options = {"seed": DEFAULT_SEED, **script.options, **shot.options, "frames": means.frames}
+    return Take(shot.where, "morph", after.image, shot.prompt, shown, means.frames, 0, options)

@@ -78,6 +78,11 @@ def fit_image(image: Tensor, width: int, height: int, how: Fit = "crop") -> Tens
     return F.pad(resized, (across // 2, across - across // 2, down // 2, down - down // 2))
 
 
+def in_bytes(images: Tensor) -> Tensor:
+    """[N,3,H,W] in [-1,1] -> uint8 [N,H,W,3]; a picture that was read comes back as it was."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).cpu()
+
+
 def check_size(width: int, height: int, multiple: int = 64) -> None:
     """Frames are latents of an eighth of their size, which the UNet halves three times: sides are multiples of 64."""
     for name, side in (("width", width), ("height", height)):

@@ -37,6 +37,9 @@ class Conditions:
     fs: int | None
     context_strength: float = 1.0
     later: Tensor | None = None  # n l d: prompts of the stretches after the first, in a clip of several windows
+    shown_until: Tensor | None = (
+        None  # t: the share of the run in which each frame's `concat` is shown; None: all of it
+    )
 
     def to(self, dtype: torch.dtype) -> "Conditions":
         image, concat, later = (None if x is None else x.to(dtype) for x in (self.image, self.concat, self.later))
@@ -51,7 +54,15 @@ class Conditions:
             prompts = torch.cat([text[:1], self.later])
             stretch = stretch_of(window, frames, len(prompts))
             text = torch.cat([prompts[stretch : stretch + 1], text[1:]])
-        return replace(self, text=text, image=image, concat=concat, later=None)
+        until = None if self.shown_until is None else self.shown_until[list(window)]
+        return replace(self, text=text, image=image, concat=concat, later=None, shown_until=until)
+
+    def detail(self, t: Tensor) -> Tensor | None:
+        """`concat` at timesteps t [B], without the pictures whose share of the run is over."""
+        if self.concat is None or self.shown_until is None:
+            return self.concat
+        shown = ((self.shown_until > share_done(t)) | (self.shown_until == 1)).to(self.concat)
+        return self.concat * shown[:, None, None]
 
 
 def stretch_of(window: Sequence[int], frames: int, stretches: int) -> int:
@@ -74,6 +85,15 @@ def concat_latents(mode: Mode, latents: Tensor, frames: int) -> Tensor:
     ends = latents.new_zeros(1, latents.shape[1], frames, *latents.shape[2:])
     ends[:, :, 0], ends[:, :, -1] = latents[0], latents[-1]
     return ends
+
+
+def spread_strengths(strengths: Sequence[float], frames: int) -> Tensor | None:
+    """Of one picture for every frame, or of two for the halves of a clip they are the ends of; None: all are shown throughout."""
+    if all(strength == 1 for strength in strengths):
+        return None
+    until = torch.full((frames,), float(strengths[0]))
+    until[(frames + 1) // 2 :] = strengths[-1]
+    return until
 
 
 def spread_tokens(tokens: Tensor, frames: int) -> Tensor:
@@ -100,8 +120,9 @@ def run_branches(unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TR
     def run(x: Tensor, t: Tensor, names: Sequence[str]) -> Sequence[Tensor]:
         nonlocal chunk
         latent = x.to(conditions.text.dtype)
-        if conditions.concat is not None:
-            latent = torch.cat([latent, conditions.concat], dim=1)  # noise first
+        detail = conditions.detail(t)
+        if detail is not None:
+            latent = torch.cat([latent, detail], dim=1)  # noise first
         fs = None if conditions.fs is None else torch.full_like(t, conditions.fs)
         hooks, sizes = motion.hooks(unet.places, share_done(t)), []
 

@@ -43,6 +43,8 @@ def read_given(
     """`factor`: pixels along a side that one latent pixel covers."""
     frame = (settings.width, settings.height, settings.fit)
     original, mask = options.get("original"), options.get("mask")
+    if settings.lock is not None:
+        mask = [float(frame == settings.lock) for frame in range(settings.frames)]
     fitted = [fit_image(image, *frame) for image in (images if kept is None else [read_image(kept.frames[0])])]
     if guide is not None:
         fitted += _views(guide, fitted[0], settings)

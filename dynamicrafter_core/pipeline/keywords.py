@@ -12,7 +12,7 @@ from ..errors import InputError
 from .settings import SHORT_NAMES, Options
 
 MODEL_KEYS = ("model", "variant", "dtype", "extra", "initial_noise")
-_OPTIONS = tuple(name for name in Options.__annotations__ if name != "on_progress")
+_OPTIONS = tuple(name for name in Options.__annotations__ if name not in ("on_progress", "picture_strengths"))
 OPTION_KEYS = (*_OPTIONS, *SHORT_NAMES)
 _WHOLE = (
     "window",
@@ -29,6 +29,8 @@ _WHOLE = (
     "start_step",
     "freeinit",
     "keep",
+    "lock",
+    "paste",
 )
 _TEXT = [
     "prompt",

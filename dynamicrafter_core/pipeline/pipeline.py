@@ -36,16 +36,17 @@ from ..diffusion.windows import shuffle_noise
 from ..errors import InputError
 from ..families import Family, Mode
 from ..media.colour import Match, check_match, continue_colour
-from ..media.images import fit_image, read_image
+from ..media.images import fit_image, in_bytes, read_image
 from ..models.unet import VideoUNet
 from .clip import Clip
-from .conditions import Conditions, concat_latents, in_windows, run_branches, run_told
-from .decoding import decode_clip, to_pictures
+from .conditions import Conditions, concat_latents, in_windows, run_branches, run_told, spread_strengths
+from .decoding import decode_clip
 from .encoding import encode_given, encode_image, encode_original, encode_texts
 from .given import Given, Kept, read_given
+from .keyframes import Keyframe, fill
 from .progress import Stages
 from .residency import Residency
-from .settings import MOST_IN_WINDOWS, Options, Settings, check_mode, settle
+from .settings import DEFAULT_SEED, MOST_FRAMES, MOST_IN_WINDOWS, Options, Settings, check_mode, settle
 from .source_frames import list_frames
 
 if TYPE_CHECKING:
@@ -122,6 +123,18 @@ class Pipeline:
         """From the image back to it: one frame fewer than asked for, so that the repetition does not stutter."""
         return self._run("loop", prompt, [image, image], options)
 
+    def keyframes(
+        self, keyframes: Sequence[Keyframe], prompts: str | Sequence[str] = "", **options: "Unpack[Options]"
+    ) -> Clip:
+        """Through pictures, each at its own frame: one prompt for all, or one for each way between two of them.
+
+        `frames` is how many the model makes at once: 16, if nothing is said. The seed counts on from clip to clip.
+        """
+        most = check_integer("frames", options.pop("frames", None) or self.family.frames, 3, MOST_FRAMES)
+        seed = options.pop("seed", None)
+        seed = DEFAULT_SEED if seed is None else seed
+        return fill(self.interpolate, keyframes, prompts, most, seed, dict(options))
+
     def fly(
         self,
         image: "ImageSource",
@@ -174,7 +187,7 @@ class Pipeline:
         shown = given[0] if image is None else image
         clip = self._run("animate", prompt, [shown], asked, kept=Kept(kept, latents))
         height, width = clip.frames.shape[1:3]
-        picture = to_pictures(fit_image(read_image(shown), width, height, clip.settings["fit"])[None])[0]
+        picture = in_bytes(fit_image(read_image(shown), width, height, clip.settings["fit"])[None])[0]
         new = continue_colour(clip.frames[keep:], match, clip.frames[keep - 1], picture)
         return replace(
             clip,
@@ -262,11 +275,16 @@ class Pipeline:
             original = torch.cat([original, original[:, :, -1:].expand(-1, -1, frames - original.shape[2], -1, -1)], 2)
 
         later = text[2:] if settings.then else None
-        conditions = Conditions(text[:2], tokens, concat, settings.fs, settings.context_strength, later).to(parts.dtype)
+        shown_until = spread_strengths(settings.picture_strengths, frames)
+        conditions = Conditions(
+            text[:2], tokens, concat, settings.fs, settings.context_strength, later, shown_until
+        ).to(parts.dtype)
         with stages("denoise", settings.steps) as report:
             latents = self._denoise(settings, conditions, generator, original, given.mask, report)
         with stages("decode", frames) as report:
             pictures = parts.use("autoencoder", lambda coder: decode_clip(coder, latents, references, report))
+        if settings.lock is not None and settings.paste:
+            pictures[settings.lock] = in_bytes(given.fitted[0][None])[0]
         shown = len(pictures) - (settings.mode == "loop")
         return pictures[:shown], latents[0, :, :shown]
 

@@ -40,6 +40,7 @@ _NOT_DISTILLED = (
     "strength",
     "original",
     "mask",
+    "lock",
     "freeinit",
 )
 
@@ -71,6 +72,11 @@ class Options(TypedDict, total=False):
     strength: float  # below 1: start from `original`, or the still image, noised to this share of the steps
     original: "FramesSource"  # frames that strength and mask refer to, or a video file
     mask: "ImageSource | Sequence[float]"  # 1 keeps `original`, 0 makes new: [T], [H,W] or [T,H,W], or an image file
+    lock: int  # the frame at which the image stands exactly, in the latents; None: it is a guide only
+    paste: bool  # the locked frame is the image itself, not what the autoencoder makes of it
+    picture_strengths: Sequence[
+        float
+    ]  # the share of the run in which the detail of the image, or of both ends, is shown
     noise: str  # what frames have in common at first: "plain", "mixed 1", "progressive 1" or "residual 0.5"
     noise_path: str  # moves that: "pan 0.25 0, zoom 1.2, turn 10, from 0, to 1, ease-in-out", any part of it
     window: int  # frames the network sees at once of a longer clip; None: all
@@ -114,6 +120,9 @@ class Settings:
     windows: Windows | None
     motion: Motion
     then: tuple[str, ...] = ()
+    lock: int | None = None
+    paste: bool = False
+    picture_strengths: tuple[float, ...] = (1.0,)
 
     @property
     def guidance(self) -> Guidance:
@@ -173,6 +182,9 @@ def settle(
         windows=windows,
         motion=_motion(family, given),
         then=_then(given, frames, windows),
+        lock=_lock(mode, given, frames),
+        paste=bool(given.get("paste")),
+        picture_strengths=_picture_strengths(mode, given),
     )
 
 
@@ -292,6 +304,30 @@ def _then(given: Mapping[str, Any], frames: int, windows: Windows | None) -> tup
                 f"{windows.length} frames; ask for more frames, fewer prompts, or a larger overlap."
             )
     return tuple(prompts)
+
+
+def _lock(mode: Mode, given: Mapping[str, Any], frames: int) -> int | None:
+    if "lock" not in given:
+        if given.get("paste"):
+            raise InputError("paste is given and lock is missing; give the frame at which the image stands, such as 0.")
+        return None
+    if mode != "animate":
+        raise InputError(
+            f"lock is {given['lock']!r}, but only a clip that animates one image can hold it; leave it out."
+        )
+    if taken := [name for name in ("mask", "original", "freeinit") if name in given]:
+        raise InputError(f"lock and {taken[0]} cannot be together, for both say what is kept; leave one of them out.")
+    return check_integer("lock", given["lock"], -frames, frames - 1) % frames
+
+
+def _picture_strengths(mode: Mode, given: Mapping[str, Any]) -> tuple[float, ...]:
+    strengths = given.get("picture_strengths", (1.0,))
+    count = 2 if mode == "interpolate" else 1
+    if isinstance(strengths, str) or len(strengths) not in (1, count):
+        raise InputError(
+            f"picture strengths are {strengths!r}; give {'one or two numbers' if count > 1 else 'one number'}."
+        )
+    return tuple(check_number("picture strength", each, 0, 1) for each in strengths)
 
 
 def _freeinit(family: Family, given: Mapping[str, Any]) -> int:

@@ -21,13 +21,14 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...dynamicrafter_core.errors import InputError
-from ...dynamicrafter_core.film.film import MODES, Before, film_frames
+from ...dynamicrafter_core.film.film import Before, film_frames, mode_of
 from ...dynamicrafter_core.film.script import Script, parse_script
 from ...dynamicrafter_core.film.store import Store
 from ...dynamicrafter_core.film.takes import Means, Take, plan
 from ...dynamicrafter_core.media.colour import continue_colour
 from ...dynamicrafter_core.media.images import read_image
 from ...dynamicrafter_core.media.saving import save_frames
+from ...dynamicrafter_core.pipeline.keyframes import Keyframe, between
 from ...dynamicrafter_core.pipeline.settings import Settings, settle
 from . import image_context, sampler_settings, visual_guidance
 from .conditioning import CONCAT, FAMILY, FRAMES, FS, write
@@ -90,12 +91,13 @@ def plan_film(parts: Parts, text: str, images: Tensor | None, defaults: Mapping[
                 pictures[take.image] = find_picture(take.where, take.image, images)
             height, width = pictures[take.image].shape[1:3]
             size = (width, height)
-        maker = family_of(morphs, NODE) if take.kind == "morph" and morphs is not None else family
+        of_pictures = take.kind in ("morph", "still") and morphs is not None
+        maker = family_of(morphs, NODE) if of_pictures else family
         options = {key: value for key, value in {**take.options, **sized}.items() if key != "window"}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the nodes tell what is unwise in their own words
-                settled = settle(maker, MODES[take.kind], take.prompt, options, size, SIDE)
+                settled = settle(maker, mode_of(take, maker), take.prompt, options, size, SIDE)
         except InputError as error:
             raise InputError(f"{take.where}: {error}") from error
         sized = {"width": settled.width, "height": settled.height}
@@ -175,32 +177,51 @@ def shoot_take(parts: Parts, planned: Planned, number: int, before: Before) -> t
     """uint8 frames [T,H,W,3] that the film shows, and their latents [4,T,h,w]."""
     take, settings, script = planned.takes[number], planned.settings[number], planned.script
     picture = None if take.image is None else planned.pictures[take.image]
-    morphing = take.kind == "morph"
-    model = parts.morph or parts.model if morphing else parts.model
+    if take.kind == "still" and picture is not None:
+        return in_bytes(fit(picture, settings.width, settings.height, settings.fit)), None
+    if take.kind == "morph" and picture is not None and before is not None:
+        return morph(parts, settings, before[0][-1:].float() / 255, picture, take.frames), None
     kept: Tensor | None = None
-    first, last = picture, None
+    first = picture
     if before is not None:
         frames = before[0].float() / 255
-        kept = frames[-1:] if morphing else frames[-min(script.keep, len(frames)) :]
-        first, last = kept[:1], picture if morphing else None
-    context = first if morphing or picture is None else picture
-    positive, negative, latent = condition(parts, model, settings, context, first, last)
+        kept = frames[-min(script.keep, len(frames)) :]
+        first = kept[:1]
+    context = first if picture is None else picture
+    positive, negative, latent = condition(parts, parts.model, settings, context, first, None)
     given = 0
-    if kept is not None and not morphing:
+    if kept is not None:
         given = len(kept)
         known = None if before is None or before[1] is None else before[1][:, -given:].movedim(0, 1)
         begin_with(parts, settings, positive, negative, latent, kept, known)
-    sampled = run(model, settings, positive, negative, latent)
-    images = (decode_latent(parts.vae, sampled) * 255).round().clamp(0, 255).to(torch.uint8).cpu()
-    if morphing:
-        return images[torch.linspace(1, len(images) - 2, take.frames).round().long()], None
+    sampled = run(parts.model, settings, positive, negative, latent)
+    images = in_bytes(decode_latent(parts.vae, sampled))
     shown = images[given : given + take.frames]
     if given:
         height, width = shown.shape[1:3]
         reference = kept[:1] if context is None else context
-        held = (fit(reference, width, height, settings.fit)[0] * 255).round().to(torch.uint8)
+        held = in_bytes(fit(reference, width, height, settings.fit))[0]
         shown = continue_colour(images[given:], script.match, images[given - 1], held)[: take.frames]
     return shown, sampled["samples"][given : given + take.frames].movedim(0, 1).float().cpu()
+
+
+def in_bytes(images: Tensor) -> Tensor:
+    return (images * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def morph(parts: Parts, settings: Settings, first: Tensor, last: Tensor, frames: int) -> Tensor:
+    """So many frames between two pictures [1,H,W,3], neither of them included."""
+    model, made = parts.morph or parts.model, 0
+
+    def make(here: Keyframe, there: Keyframe) -> Tensor:
+        nonlocal made
+        ends = [each.image if each.image.ndim == 4 else each.image[None].float() / 255 for each in (here, there)]
+        positive, negative, latent = condition(parts, model, settings, ends[0], *ends)
+        varied = replace(settings, seed=settings.seed + made)
+        made += 1
+        return in_bytes(decode_latent(parts.vae, run(model, varied, positive, negative, latent)))
+
+    return between(make, Keyframe(first, 0), Keyframe(last, frames + 1), settings.frames)[1:-1]
 
 
 def condition(

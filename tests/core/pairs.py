@@ -32,8 +32,12 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "strength below 1": {"strength": 0.5, "original": VIDEO},
     "mask": {"mask": [1.0] * 2 + [0.0] * 2, "original": VIDEO},
     "fresh noise 0 (eta)": {"eta": 0.0},
+    "windows": {"window": 3, "overlap": 1},
+    "locked frame": {"lock": 1},
+    "detail for half of the run": {"picture_strengths": (0.5,)},
     "interpolation": {"mode": "interpolate"},
     "loop": {"mode": "loop"},
+    "flight": {"mode": "fly"},
 }
 
 
@@ -41,7 +45,7 @@ def refused(pipelines: Mapping[str, Pipeline], *names: str) -> str:
     """What is said of these controls together; nothing where they make a clip."""
     given = joined(*(CONTROLS[name] for name in names))
     mode = given.pop("mode", "animate")
-    images = [picture(), picture(1)][: 2 if mode == "interpolate" else 1]
+    images = [picture(), *{"interpolate": [picture(1)], "fly": [VIDEO]}.get(mode, [])]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -58,7 +62,8 @@ def refused(pipelines: Mapping[str, Pipeline], *names: str) -> str:
 def load(model_of: Callable[[str], Path]) -> dict[str, Pipeline]:
     """Mode -> a model that can do it."""
     interpolates = Pipeline(model_of(INTERPOLATE))
-    return {"animate": Pipeline(model_of(ANIMATE)), "interpolate": interpolates, "loop": interpolates}
+    animates = Pipeline(model_of(ANIMATE))
+    return {"animate": animates, "fly": animates, "interpolate": interpolates, "loop": interpolates}
 
 
 def joined(*options: Mapping[str, Any]) -> dict[str, Any]:

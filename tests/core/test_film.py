@@ -23,6 +23,7 @@ from dynamicrafter_core.film import film as films
 from dynamicrafter_core.film.film import make_film
 from dynamicrafter_core.film.script import read_script
 from dynamicrafter_core.media.frames import read_clip
+from dynamicrafter_core.media.images import fit_image, read_image
 from dynamicrafter_core.media.saving import read_settings
 from dynamicrafter_core.pipeline.pipeline import Pipeline
 
@@ -118,6 +119,15 @@ def test_a_morph_leads_from_one_shot_to_the_next(model_of: ModelOf, pipeline: Pi
     film = torch.from_numpy(np.stack(read_clip(folder / "film")))
     way = between.interpolate(film[FRAMES - 1].numpy(), folder / "b.png", steps=1, width=WIDTH, height=HEIGHT)
     assert torch.equal(film[FRAMES : 2 * FRAMES - 2], way.frames[1:-1])
+
+
+def test_keyframes_are_pictures_with_morphs_between_them(model_of: ModelOf, folder: Path) -> None:
+    shots = [{"image": f"{name}.png", "transition": "morph", "transition_seconds": 2.5} for name in "ab"]
+    film = make(Pipeline(model_of(INTERPOLATE)), folder, *shots, {"image": "c.png"}, seconds=0)
+    assert len(film) == 3 + 2 * 20
+    for frame, number in ((0, 0), (21, 1), (42, 2)):
+        fitted = (fit_image(read_image(picture(number)), WIDTH, HEIGHT) + 1) * 127.5
+        assert (film[frame] - fitted.movedim(0, -1)).abs().max() <= 0.51
 
 
 def test_only_what_a_change_touches_is_made_again(pipeline: Pipeline, folder: Path, shot: list[str]) -> None:

@@ -77,7 +77,7 @@ def test_a_script_goes_before_what_is_given_beside_it() -> None:
         ('{"shots": [{}]}', "shot 1 has neither an image nor a prompt"),
         ('{"shots": [{"promt": "a"}]}', "shot 1: there is no key 'promt'; the nearest is prompt"),
         ('{"shots": [{"prompt": "a", "fps": 8}]}', "shot 1: there is no key 'fps'"),
-        ('{"shots": [{"prompt": "a", "seconds": NaN}]}', "shot 1: seconds is nan; give a number from 0.05"),
+        ('{"shots": [{"prompt": "a", "seconds": NaN}]}', "shot 1: seconds is nan; give a number from 0 to"),
         ('{"shots": [{"prompt": "a", "seconds": -1}]}', "shot 1: seconds is -1; give"),
         ('{"shots": [{"prompt": "a", "seconds": true}]}', "shot 1: seconds is True; give"),
         ('{"shots": [{"prompt": 3}]}', "shot 1: prompt is 3; give a text"),
@@ -132,6 +132,18 @@ def test_a_long_shot_is_a_chain_of_takes() -> None:
 def test_with_a_window_a_shot_is_one_take() -> None:
     takes = plan(parsed({"image": "a", "seconds": 5, "window": 16}), MEANS)
     assert [(take.kind, take.frames, take.made) for take in takes] == [("animate", 40, 40)]
+
+
+def test_a_shot_of_no_seconds_is_its_picture_and_morphs_have_any_length() -> None:
+    script = parsed(
+        {"image": "a", "seconds": 0, "transition": "morph", "transition_seconds": 3}, {"image": "b", "seconds": 0}
+    )
+    takes = plan(script, Means("Between", ("interpolate",), 16, 8, True))
+    assert [(take.kind, take.image, take.frames) for take in takes] == [
+        ("still", "a", 1),
+        ("morph", "b", 24),
+        ("still", "b", 1),
+    ]
 
 
 def test_transitions_become_takes_and_overlaps() -> None:
