@@ -164,6 +164,31 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     tooltip="For ViewCrafter: what each frame should show, black where unknown, from DynamiCrafter Camera Path or a point "
                     "renderer. As many images as frames; the first is replaced by the image.",
                 ),
+                io.Combo.Input(
+                    "lock",
+                    display_name="lock",
+                    options=list(visual_guidance.LOCKS),
+                    default="off",
+                    optional=True,
+                    tooltip="Holds the image at one frame of the clip. off: the image only guides. latent: its own latent stands there. picture: so it does, "
+                    "and DynamiCrafter Decode puts the image itself there, without what the VAE loses.",
+                ),
+                io.Int.Input(
+                    "lock_frame",
+                    display_name="lock frame",
+                    default=0,
+                    min=0,
+                    max=1023,
+                    optional=True,
+                    tooltip="The frame that the lock holds: 0 is the first, and what comes before a later one leads to it.",
+                ),
+                io.String.Input(
+                    "keyframe_strengths",
+                    display_name="keyframe strengths",
+                    default="",
+                    optional=True,
+                    tooltip="In which share of the run the model sees each keyframe, such as 1, 0.5; one number for all. Empty: throughout.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output("out_positive", display_name="positive", tooltip="With the image's detail."),
@@ -192,8 +217,12 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
         keyframes: Any = None,
         keyframe_positions: str = "",
         guide_video: Any = None,
+        lock: str = "off",
+        lock_frame: int = 0,
+        keyframe_strengths: str = "",
     ) -> io.NodeOutput:
-        plan = visual_guidance.Plan(mode, width, height, frames, fs, fit)
+        plan = visual_guidance.Plan(mode, width, height, frames, fs, fit, lock, lock_frame)
+        positions = visual_guidance.read_positions(keyframe_positions, frames)
         made = visual_guidance.add_detail(
             plan,
             positive,
@@ -202,8 +231,9 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
             image,
             end_image,
             keyframes,
-            visual_guidance.read_positions(keyframe_positions, frames),
+            positions,
             guide_video,
+            visual_guidance.read_strengths(keyframe_strengths, len(positions)),
         )
         show(cls, "\n".join(made.notes))
         return io.NodeOutput(made.positive, made.negative, made.latent)

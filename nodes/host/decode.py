@@ -10,7 +10,7 @@ from ...dynamicrafter_core.errors import InputError
 from .encoders import ReferenceVAE
 from .images import fit
 from .vae import check_vae, decode, decode_with_references
-from .visual_guidance import LOOP, REFERENCES
+from .visual_guidance import LOOP, PASTE, REFERENCES
 
 
 def decode_latent(vae: comfy.sd.VAE | None, latent: dict[str, Any], references: Tensor | None = None) -> Tensor:
@@ -33,6 +33,9 @@ def decode_latent(vae: comfy.sd.VAE | None, latent: dict[str, Any], references: 
         clips = samples.split(len(samples) // len(pictures))
         decoded = zip(clips, pictures, strict=True)
         images = torch.cat([decode_with_references(vae, clip, pair) for clip, pair in decoded])
+    if PASTE in latent:
+        frame, pasted = latent[PASTE]
+        images[frame :: len(images) // len(pasted)] = pasted.to(images)
     if frames := latent.get(LOOP):
         images = torch.cat([clip[: frames - 1] for clip in images.split(frames)])
     return images

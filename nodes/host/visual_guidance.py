@@ -1,5 +1,6 @@
 """Visual detail guidance: latents of images at their frames, in CONDITIONING, and the empty latent."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -23,6 +24,8 @@ NODE = "DynamiCrafterVisualGuidance"
 # What travels in LATENT to DynamiCrafterDecode; other nodes hand it on unread.
 REFERENCES = "dynamicrafter_references"  # [clips, 2, H, W, 3]: ToonCrafter's first and last picture
 LOOP = "dynamicrafter_loop"  # frames of a clip whose last frame repeats its first
+PASTE = "dynamicrafter_paste"  # a frame of each clip, and the pictures [clips,H,W,3] that stand there
+LOCKS = ("off", "latent", "picture")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Plan:
     frames: int
     fs: int
     fit: Fit
+    lock: str = "off"
+    lock_frame: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ def add_detail(
     keyframes: Tensor | None = None,
     positions: tuple[int, ...] = (),
     guide: Tensor | None = None,
+    strengths: tuple[float, ...] = (),
 ) -> Guided:
     vae = check_vae(vae, NODE)
     family = read(positive, FAMILY)
@@ -64,6 +70,7 @@ def add_detail(
     check_ends(plan, image, end_image)
     check_keyframes(keyframes, positions)
     check_guide(plan, image, guide)
+    check_lock(plan)
     width, height = choose_size(plan, image, family)
     clips = image.shape[0]
 
@@ -83,15 +90,72 @@ def add_detail(
     if keyframes is not None:
         concat[:, list(positions)] = encode(vae, fit(keyframes, width, height, plan.fit))
 
-    values = {CONCAT: concat, FRAMES: plan.frames, FS: plan.fs}
+    values = {FRAMES: plan.frames, FS: plan.fs}
     device = comfy.model_management.intermediate_device()
     latent: dict[str, Any] = {"samples": torch.zeros(clips * plan.frames, *latents.shape[1:], device=device)}
     if plan.mode == "loop":
         latent[LOOP] = plan.frames
     if isinstance(vae, ReferenceVAE) and len(ends) == 2:
         latent[REFERENCES] = torch.stack(ends, dim=1)
+    if plan.lock != "off":
+        hold(latent, latents, first, plan)
     notes = describe(plan, clips, width, height, family, guide is not None)
-    return Guided(write(positive, values), write(negative, values), latent, notes)
+    spans = concat_over_run(concat, positions, strengths)
+    told = [[entry for span in spans for entry in write(given, {**values, **span})] for given in (positive, negative)]
+    return Guided(*told, latent, notes)
+
+
+def concat_over_run(concat: Tensor, positions: tuple[int, ...], strengths: tuple[float, ...]) -> list[dict[str, Any]]:
+    """What is shown in each span of the run: keyframes leave it when the share that is their strength is over."""
+    ends = sorted({strength for strength in strengths if 0 < strength < 1} | {1.0})
+    spans, begin = [], 0.0
+    for end in ends:
+        gone = (
+            [place for place, strength in zip(positions, strengths, strict=True) if strength <= begin]
+            if strengths
+            else []
+        )
+        shown = concat
+        if gone:
+            shown = concat.clone()
+            shown[:, gone] = 0
+        spans.append({CONCAT: shown, "start_percent": begin, "end_percent": end})
+        begin = end
+    return spans if len(spans) > 1 else [{CONCAT: spans[0][CONCAT]}]
+
+
+def hold(latent: dict[str, Any], latents: Tensor, pictures: Tensor, plan: Plan) -> None:
+    """The picture's own latent stands at its frame of every clip at all noise levels, and there the mask is 0."""
+    samples = latent["samples"]
+    samples[plan.lock_frame :: plan.frames] = latents.to(samples)
+    latent["noise_mask"] = samples.new_ones(len(samples), 1, *samples.shape[2:])
+    latent["noise_mask"][plan.lock_frame :: plan.frames] = 0
+    if plan.lock == "picture":
+        latent[PASTE] = (plan.lock_frame, pictures)
+
+
+def check_lock(plan: Plan) -> None:
+    if plan.lock == "off":
+        return
+    if plan.mode != "animate":
+        raise InputError(f"lock is {plan.lock}, and mode {plan.mode} has two ends: choose animate, or set lock to off.")
+    if plan.lock_frame >= plan.frames:
+        raise InputError(
+            f"lock_frame is {plan.lock_frame}, and the clip has {plan.frames} frames: give 0 to {plan.frames - 1}."
+        )
+
+
+def read_strengths(text: str, keyframes: int) -> tuple[float, ...]:
+    """ "1, 0.5" -> a strength for each keyframe; one stands for all, and no text for 1."""
+    try:
+        listed = [float(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        listed = [math.nan]
+    if not all(0 <= strength <= 1 for strength in listed) or len(listed) not in {0, 1, keyframes}:
+        raise InputError(
+            f"keyframe_strengths is {text!r}; give a number from 0 to 1, or one for each of the {keyframes} keyframes."
+        )
+    return tuple(listed * keyframes) if len(listed) == 1 else tuple(listed)
 
 
 def check_ends(plan: Plan, image: Tensor, end_image: Tensor | None) -> None:
