@@ -30,7 +30,7 @@ from example_parts import (
     write,
 )
 from graph import Graph, Output
-from long_examples import endless_loop, film, long_video
+from long_examples import endless_loop, film, keyframes, long_video
 
 
 def animate_image(graph: Graph) -> None:
@@ -349,6 +349,7 @@ EXAMPLES: dict[str, Callable[[Graph], None]] = {
         long_video,
         endless_loop,
         film,
+        keyframes,
         batch_of_images,
         camera_path,
         camera_flight,

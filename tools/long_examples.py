@@ -21,11 +21,15 @@ from example_parts import (
 )
 from graph import Graph
 
-SCRIPT = """\
+SHOTS = """\
 1 | the camera zooms in | 2 s | dissolve 0.5 s
 2 | it gets bright | 2 s | continue
   | the camera pans left | 1.5 s | morph
 1 | the camera zooms out | 2 s"""
+PICTURES = """\
+1 | it gets dark | 0 s | morph 1.75 s
+2 | it gets bright | 0 s | morph 3 s
+1 | | 0 s"""
 
 
 def long_video(graph: Graph) -> None:
@@ -75,7 +79,7 @@ first. Unlike **Loop**, it needs no interpolation model, and no frame has to be 
     )
 
 
-def film(graph: Graph) -> None:
+def make_film(graph: Graph, name: str, script: str) -> None:
     loaded = load(graph)
     first = picture(graph, "Picture 1")
     pictures = batch(graph, 1, first, dusk(graph, first, "Picture 2 (darkened)"), title="Pictures")
@@ -87,10 +91,14 @@ def film(graph: Graph) -> None:
         clip_vision=loaded["CLIP_VISION"],
         vae=loaded["VAE"],
         images=pictures,
-        script=SCRIPT,
+        script=script,
         seed=SEED,
     )
-    graph.add("SaveVideo", 3, video=made["VIDEO"], filename_prefix="DynamiCrafter/film")
+    graph.add("SaveVideo", 3, video=made["VIDEO"], filename_prefix=f"DynamiCrafter/{name}")
+
+
+def film(graph: Graph) -> None:
+    make_film(graph, "film", SHOTS)
     graph.note(
         f"""
 A film of four shots, from a script: a line each, with the picture, what happens, the length, and how the shot gives way to the next one.
@@ -105,4 +113,22 @@ A film of four shots, from a script: a line each, with the picture, what happens
         1,
         "A film",
         330,
+    )
+
+
+def keyframes(graph: Graph) -> None:
+    make_film(graph, "keyframes", PICTURES)
+    graph.note(
+        f"""
+Three keyframes, and the ways between them: shots of 0 seconds are the pictures themselves, and each *morph* leads to the next one. The first way has 14 frames, as
+many as the model fills at once; the second has 24, for which a coarse clip comes first.
+
+- **Further keyframes:** a line each, with the picture's number or the name of a file in the input folder.
+- **Within one clip**, a keyframe at any frame: *keyframes* and *keyframe positions* of **DynamiCrafter Visual Guidance**.
+
+{embedded_note(INTERPOLATE)} {DUSK_NOTE}
+""",
+        1,
+        "Keyframes",
+        300,
     )

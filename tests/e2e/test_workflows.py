@@ -31,6 +31,7 @@ EXPECTED = {
     "long_video": [(40, 8, SIDE, SIDE)],
     "endless_loop": [(24, 8, SIDE, SIDE)],
     "film": [(70, 8, SIDE, SIDE)],
+    "keyframes": [(1 + 14 + 1 + 24 + 1, 8, SIDE, SIDE)],
     "batch_of_images": [(16, 8, SIDE, SIDE)] * 3,
     "camera_flight": [(16, 8, SIDE, SIDE)],
     "camera_path": [(16, 8, SIDE, SIDE)],
