@@ -20,7 +20,7 @@ HEIGHTS = {
     "SaveVideo": 330,
     "CLIPTextEncode": 150,
     "CreateVideo": 120,
-    "DynamiCrafterFilm": 680,
+    "DynamiCrafterFilm": 860,
 }  # of nodes that show more than rows
 SHOWS_TEXT = {
     "DynamiCrafterLoad": 110,
