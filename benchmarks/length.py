@@ -21,8 +21,10 @@ from dynamicrafter_core.diffusion.guidance import Guidance, guided
 from dynamicrafter_core.diffusion.sampling import sample_ddim
 from dynamicrafter_core.diffusion.windows import Windows
 from dynamicrafter_core.families import FAMILIES
+from dynamicrafter_core.media.colour import Match
 from dynamicrafter_core.models.unet import VideoUNet
 from dynamicrafter_core.pipeline.conditions import Conditions, in_windows, run_branches
+from dynamicrafter_core.pipeline.keyframes import Keyframe
 from dynamicrafter_core.pipeline.pipeline import Pipeline
 from dynamicrafter_core.training.motion_judge import see_motion
 from dynamicrafter_core.training.picture_clips import PictureClips
@@ -77,9 +79,7 @@ def windows(pipeline: Pipeline, pictures: Sequence[Tensor], steps: int) -> list[
         seconds = (time.process_time() - begun) / len(made)
         overlap = more.get("overlap", 4)
         borders = sorted({w[0] for w in Windows(16, int(overlap)).places(64)} - {0})
-        uneven = [unevenness(each, "zoom_in") for each in made]
-        known = sorted(each for each in uneven if each is not None)
-        said = f"{median(known):.0%} in {len(known)} of {len(uneven)} clips" if known else "no quarter shows it"
+        said = unevenly([unevenness(each, "zoom_in") for each in made])
         rows.append(
             f"| {name} | 64 frames, zoom in | {median([seam(each, borders) for each in made]):.2f} | {said} | {seconds:.0f} |"
         )
@@ -94,31 +94,57 @@ def windows(pipeline: Pipeline, pictures: Sequence[Tensor], steps: int) -> list[
     return rows
 
 
+def chain(pipeline: Pipeline, picture: Tensor, prompt: str, k: int, steps: int, keep: int, match: Match) -> Tensor:
+    """64 frames of four clips, each of which goes on from the one before."""
+    clips = [pipeline.animate(picture, prompt, seed=k, steps=steps)]
+    for part in range(1, 4):
+        asked = {"frames": 16 + keep, "seed": 100 * part + k, "steps": steps}
+        clips.append(pipeline.extend(clips[-1], prompt, image=picture, keep=keep, match=match, **asked))  # type: ignore[arg-type]
+    return torch.cat([clip.frames for clip in clips])
+
+
 def chains(pipeline: Pipeline, pictures: Sequence[Tensor], steps: int) -> list[str]:
     rows = []
-    for keep, match in ((1, True), (1, False), (2, True)):
-        seams, drifts = [], []
-        for k, picture in enumerate(pictures):
-            clips = [pipeline.animate(picture, "the camera stands still", seed=k, steps=steps)]
-            for part in range(1, 4):
-                clips.append(
-                    pipeline.extend(
-                        clips[-1],
-                        "the camera stands still",
-                        image=picture,
-                        keep=keep,
-                        match=match,
-                        frames=16 + keep,
-                        seed=100 * part + k,
-                        steps=steps,
-                    )
-                )
-            frames = torch.cat([clip.frames for clip in clips])
-            seams.append(seam(frames, (16, 32, 48)))
-            drifts.append(drift(frames))
-        what = f"chain of four, keep {keep}{'' if match else ', colours not matched'}"
+    tried: list[tuple[int, Match]] = [(1, "joint"), (1, "first"), (1, "off"), (2, "joint")]
+    for keep, match in tried:
+        made = [
+            chain(pipeline, each, "the camera stands still", k, steps, keep, match) for k, each in enumerate(pictures)
+        ]
+        seams, drifts = [seam(each, (16, 32, 48)) for each in made], [drift(each) for each in made]
+        what = f"chain of four, keep {keep}, colours {match}"
         rows.append(f"| {what} | 64 frames, still | {median(seams):.2f} | colours {median(drifts):.1f} of 255 | |")
+    made = [chain(pipeline, each, "the camera zooms in", k, steps, 1, "joint") for k, each in enumerate(pictures)]
+    seams = [seam(each, (16, 32, 48)) for each in made]
+    uneven = unevenly([unevenness(each, "zoom_in") for each in made])
+    rows.append(f"| chain of four, keep 1, colours joint | 64 frames, zoom in | {median(seams):.2f} | {uneven} | |")
     return rows
+
+
+def keyframes(pipeline: Pipeline, pictures: Sequence[Tensor], steps: int) -> list[str]:
+    """Ways between two pictures: how much of both is there, beside an interpolation of as many frames as the model was trained on."""
+    rows = []
+    pairs = list(zip(pictures, [*pictures[1:], pictures[0]], strict=True))
+    for gap in (15, 7, 40, 63):
+        likeness, seams = [], []
+        for k, (first, last) in enumerate(pairs):
+            ends = [Keyframe(first, 0), Keyframe(last, gap)]
+            frames = pipeline.keyframes(ends, "", seed=k, steps=steps).frames
+            likeness += [psnr(frames[0], first), psnr(frames[-1], last)]
+            seams.append(float(steps_of(frames).max() / steps_of(frames).mean()))
+        rows.append(
+            f"| keyframes, {gap} apart | {gap + 1} frames | {median(seams):.2f} (largest step) | pictures at {median(likeness):.1f} dB | |"
+        )
+    return rows
+
+
+def psnr(frame: Tensor, picture: Tensor) -> float:
+    wanted = (picture.permute(1, 2, 0) + 1) * 127.5
+    return float(10 * torch.log10(255**2 / (frame.float() - wanted).square().mean()))
+
+
+def unevenly(found: Sequence[float | None]) -> str:
+    known = sorted(each for each in found if each is not None)
+    return f"{median(known):.0%} in {len(known)} of {len(found)} clips" if known else "no quarter shows it"
 
 
 def median(values: Sequence[float]) -> float:
@@ -180,6 +206,7 @@ def main() -> int:
     clips = source("held-out", range(options.count), motions=["still"] * options.count)
     pictures = list(clips.pixels[:, :, 0])
     rows = windows(pipeline, pictures, options.steps) + chains(pipeline, pictures, options.steps)
+    rows += keyframes(pipeline, pictures, options.steps)
     head = [f"Medians of {options.count} held-out pictures, {options.steps} steps.", ""]
     head += [
         "| how | clip | seam, by the mean step | unevenness of motion, or drift | CPU seconds |",
