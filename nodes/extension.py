@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .camera import DynamiCrafterCameraPath
 from .conditioning import DynamiCrafterImageContext, DynamiCrafterVisualGuidance
 from .decoding import DynamiCrafterDecode
+from .guidance import DynamiCrafterGuidance
 from .loading import DynamiCrafterLoad, DynamiCrafterLoadParts
 from .merging import DynamiCrafterMergeParts
 from .motion import DynamiCrafterMotion
@@ -29,6 +30,7 @@ NODES: list[type[io.ComfyNode]] = [
     DynamiCrafterCameraPath,
     DynamiCrafterMotion,
     DynamiCrafterWindows,
+    DynamiCrafterGuidance,
 ]
 
 

@@ -52,6 +52,7 @@ _TEXT = [
     "negative",
     "fuse",
     "motion",
+    "guidance_limits",
     "name",
     "mode",
     "size",
@@ -74,6 +75,9 @@ _TEXT = [
     "initial_noise",
     "depth",
 ]
+
+
+_SCALES = ("cfg", "cfg_image", "text_scale", "image_scale")  # a number, or a curve as a text
 
 
 @dataclass(frozen=True)
@@ -277,7 +281,7 @@ def _typed(key: str, value: Any) -> Any:
         if isinstance(value, str):
             return value
         raise InputError(f"{key} is {value!r}; give a text.")
-    if isinstance(value, str):
+    if isinstance(value, str) and not (key in _SCALES and ":" in value):
         try:
             value = int(value) if key in _WHOLE else float(value)
         except ValueError:

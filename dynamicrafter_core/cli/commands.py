@@ -190,6 +190,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "noise_path",
         "freeinit",
         "motion",
+        "guidance_limits",
     )
     width, height = arguments.size or (None, None)
     given = {SHORT_NAMES.get(name, name): getattr(arguments, name, None) for name in (*SHORT_NAMES, *same)}

@@ -271,10 +271,15 @@ def _add_look(parser: argparse.ArgumentParser, with_image: bool) -> None:
     group.add_argument(
         "--steps", type=_whole, metavar="N", help="of denoising; 25 to 50 are usual, 4 to 8 with T2V-Turbo"
     )
-    group.add_argument("--cfg", type=_number, metavar="S", help="how strongly the prompt guides")
+    group.add_argument(
+        "--cfg",
+        type=_scale,
+        metavar="S",
+        help="how strongly the prompt guides; a curve over the run is '0: 9, 0.5: 7.5, 1: 3'",
+    )
     if with_image:
         group.add_argument(
-            "--cfg-image", type=_number, metavar="S", help="how strongly the image does, if not as strongly"
+            "--cfg-image", type=_scale, metavar="S", help="how strongly the image does, if not as strongly"
         )
         group.add_argument(
             "--context-strength", type=_number, metavar="S", help="of the image beside the text; 2 moves less than 1"
@@ -293,6 +298,11 @@ def _add_look(parser: argparse.ArgumentParser, with_image: bool) -> None:
     if not with_image:
         group.add_argument("--motion-scale", type=_number, metavar="S", help="how much T2V-Turbo-v2 moves")
     group.add_argument("--eta", type=_number, metavar="E", help="0: no new noise between steps, 1: most")
+    group.add_argument(
+        "--guidance-limits",
+        metavar="LIMITS",
+        help="where in the run there is guidance: 'from 0.1, to 0.8'; less costs less",
+    )
     group.add_argument("--rescale", type=_number, metavar="R", help="0 to 1: against overexposure by a strong --cfg")
     group.add_argument("--spacing", metavar="HOW", help="of the timesteps: uniform, uniform_trailing")
 
@@ -348,6 +358,16 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _scale(text: str) -> float | str:
+    """A number, or a curve, which is checked with the other settings."""
+    try:
+        return float(text)
+    except ValueError:
+        if ":" in text:
+            return text
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number or a curve, such as '0: 9, 1: 3'") from None
 
 
 def _size(text: str) -> tuple[int, int]:

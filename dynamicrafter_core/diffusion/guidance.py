@@ -9,20 +9,26 @@ cancels, and this is the usual single guidance. The rescale pulls the guided out
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..checks import check_number
-from .schedule import widen
+from .schedule import share_done, widen
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 RunBranches = Callable[[Tensor, Tensor, tuple[str, ...]], Sequence[Tensor]]
 
 
+class OverRun(Protocol):
+    def at(self, done: float) -> "Guidance":
+        """The guidance of the step before which a share `done` of the run lies."""
+
+
 @dataclass(frozen=True)
 class Guidance:
-    """The scales of one run. `image_scale` None, or equal to the text's: no separate image guidance."""
+    """The scales of one step. `image_scale` None, or equal to the text's: no separate image guidance."""
 
     text_scale: float
     image_scale: float | None = None
@@ -37,6 +43,10 @@ class Guidance:
     @property
     def _image_scale(self) -> float:
         return self.text_scale if self.image_scale is None else self.image_scale
+
+    def at(self, done: float) -> "Guidance":
+        """The same in every step; a GuidancePlan changes."""
+        return self
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -77,12 +87,13 @@ def guide(
     return guidance.combine(cond, uncond, image_only)
 
 
-def guided(run: RunBranches, guidance: Guidance) -> Predict:
+def guided(run: RunBranches, guidance: OverRun) -> Predict:
     """A `predict(x, t)` for the sampler: `run(x, t, branches)` computes the named branches, and none that vanishes."""
-    names = guidance.branches
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
-        return guidance.combine(**dict(zip(names, run(x, t, names), strict=True)))
+        now = guidance.at(share_done(t))
+        names = now.branches
+        return now.combine(**dict(zip(names, run(x, t, names), strict=True)))
 
     return predict
 

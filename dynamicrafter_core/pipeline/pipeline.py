@@ -308,7 +308,7 @@ class Pipeline:
                         x,
                         schedule,
                         settings.steps,
-                        settings.text_scale,
+                        settings.text_scale.at(0),
                         settings.motion_scale,
                         self.family.motion_share,
                         step_noise,

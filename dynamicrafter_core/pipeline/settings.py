@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..checks import check_integer, check_number
 from ..diffusion.consistency import DISTILLED
-from ..diffusion.guidance import Guidance
+from ..diffusion.curves import Curve
+from ..diffusion.guidance_plan import GuidancePlan, Limits
 from ..diffusion.noise import NoisePrior, check_signal, read_noise
 from ..diffusion.schedule import SPACINGS, TIMESTEPS, Spacing
 from ..diffusion.windows import Fuse, Windows
@@ -36,12 +37,16 @@ _NOT_DISTILLED = (
     "eta",
     "spacing",
     "guidance_rescale",
+    "guidance_limits",
     "start_step",
     "strength",
     "original",
     "mask",
     "freeinit",
 )
+
+
+_TEXTS = ("negative", "noise", "noise_path", "motion", "guidance_limits")
 
 
 # What the command line and job files call some options.
@@ -54,8 +59,8 @@ class Options(TypedDict, total=False):
     negative: str  # what the video should not show
     seed: int  # the same seed, the same video
     steps: int  # of denoising
-    text_scale: float  # how strongly the prompt guides (cfg)
-    image_scale: float | None  # how strongly the image guides, where not as strongly as the prompt
+    text_scale: float | str  # how strongly the prompt guides (cfg), or a curve over the run: "0: 9, 0.5: 7.5, 1: 3"
+    image_scale: float | str | None  # how strongly the image guides, where not as strongly as the prompt
     context_strength: float  # of the image's tokens (lambda), 1: as trained; more holds the picture, less lets it move
     eta: float  # 0: deterministic DDIM, 1: as much new noise a step as DDPM
     spacing: Spacing  # of the timesteps
@@ -81,6 +86,7 @@ class Options(TypedDict, total=False):
     freenoise: bool  # later windows begin with the noise of earlier ones, shuffled
     then: Sequence[str]  # prompts of the stretches after the first, of equal length
     motion: str  # weights in the UNet: "middle 2, ends 1, strength 1.5, temperature 0.8, beside 0.5", any part of it
+    guidance_limits: str  # where in the run there is guidance: "from 0.1, to 0.8", any part of it
     freeinit: int  # how often to begin again from the low frequencies of the clip just made
     on_progress: Progress  # called with (stage, done, total)
 
@@ -94,8 +100,8 @@ class Settings:
     negative: str
     seed: int
     steps: int
-    text_scale: float
-    image_scale: float | None
+    text_scale: Curve
+    image_scale: Curve | None
     context_strength: float
     eta: float
     spacing: Spacing
@@ -113,15 +119,18 @@ class Settings:
     freeinit: int
     windows: Windows | None
     motion: Motion
+    guidance_limits: Limits
     then: tuple[str, ...] = ()
 
     @property
-    def guidance(self) -> Guidance:
-        return Guidance(self.text_scale, self.image_scale, self.guidance_rescale)
+    def guidance(self) -> GuidancePlan:
+        return GuidancePlan(self.text_scale, self.image_scale, self.guidance_rescale, self.guidance_limits)
 
     def as_dict(self) -> dict[str, Any]:
         """As a saved file gives it back: tuples are lists."""
-        return json.loads(json.dumps(asdict(self)))
+        image_scale = None if self.image_scale is None else self.image_scale.told()
+        scales = {"text_scale": self.text_scale.told(), "image_scale": image_scale}
+        return json.loads(json.dumps(asdict(self) | scales))
 
 
 def settle(
@@ -135,7 +144,7 @@ def settle(
     check_mode(family, mode)
     for name, text in (
         ("prompt", prompt),
-        *((name, given.get(name, "")) for name in ("negative", "noise", "noise_path", "motion")),
+        *((name, given.get(name, "")) for name in _TEXTS),
     ):
         if not isinstance(text, str):
             raise InputError(f"{name} is a {type(text).__name__}; give a text, perhaps an empty one.")
@@ -153,7 +162,7 @@ def settle(
         steps=check_integer(
             "steps", given.get("steps", family.steps), 1, DISTILLED if family.consistency else TIMESTEPS
         ),
-        text_scale=check_number("cfg (text scale)", given.get("text_scale", family.cfg), 0, 100),
+        text_scale=_text_scale(family, given),
         image_scale=_image_scale(mode, given),
         context_strength=_context_strength(family, given),
         eta=check_number("eta", given.get("eta", family.eta), 0, 1),
@@ -172,6 +181,7 @@ def settle(
         freeinit=_freeinit(family, given),
         windows=windows,
         motion=_motion(family, given),
+        guidance_limits=Limits.read(given.get("guidance_limits", "")),
         then=_then(given, frames, windows),
     )
 
@@ -207,14 +217,23 @@ def _size(
     return width, height
 
 
-def _image_scale(mode: Mode, given: Mapping[str, Any]) -> float | None:
+def _text_scale(family: Family, given: Mapping[str, Any]) -> Curve:
+    scale = Curve.read("cfg (text scale)", given.get("text_scale", family.cfg), 0, 100)
+    if family.consistency and not scale.constant:
+        raise InputError(
+            f"cfg (text scale) is the curve {scale.told()!r}, but {family.name} is distilled for one scale in all its steps; give a number."
+        )
+    return scale
+
+
+def _image_scale(mode: Mode, given: Mapping[str, Any]) -> Curve | None:
     if "image_scale" not in given:
         return None
     if mode == "generate":
         raise InputError(
             f"cfg-image (image scale) is {given['image_scale']!r}, but this run has no image; leave it out."
         )
-    return check_number("cfg-image (image scale)", given["image_scale"], 0, 100)
+    return Curve.read("cfg-image (image scale)", given["image_scale"], 0, 100)
 
 
 def _context_strength(family: Family, given: Mapping[str, Any]) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..diffusion.guidance import Guidance, guided
+from ..diffusion.guidance import Guidance, OverRun, guided
 from ..diffusion.noise import NoisePrior, reinitialise
 from ..diffusion.sampling import sample_ddim
 from ..diffusion.schedule import TIMESTEPS, share_done
@@ -33,6 +33,7 @@ class Dials:
     motion: Motion = AS_TRAINED
     start_step: int = TIMESTEPS
     freeinit: int = 0
+    guidance: OverRun | None = None  # in place of the scales and the rescale above
     context: bool = True  # False: the image's tokens are those of a grey picture
 
 
@@ -94,7 +95,7 @@ def generate(
 
     def sample(x: Tensor) -> Tensor:
         return sample_ddim(
-            guided(run, Guidance(dials.text_scale, dials.image_scale, dials.rescale)),
+            guided(run, dials.guidance or Guidance(dials.text_scale, dials.image_scale, dials.rescale)),
             x,
             schedule,
             dials.steps,

@@ -28,6 +28,8 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "context strength": {"context_strength": 2.0},
     "image guidance": {"image_scale": 3.0},
     "no guidance": {"text_scale": 1.0},
+    "guidance curve": {"text_scale": "0: 9, 1: 3"},
+    "guidance limits": {"guidance_limits": "from 0.1, to 0.8"},
     "start step": {"start_step": 960},
     "strength below 1": {"strength": 0.5, "original": VIDEO},
     "mask": {"mask": [1.0] * 2 + [0.0] * 2, "original": VIDEO},

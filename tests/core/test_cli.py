@@ -97,7 +97,7 @@ def test_every_option_reaches_the_run(model_of: ModelOf, spy: Spy, folder: Path)
         "--seed": ("seed", 4),
         "--steps": ("steps", 3),
         "--cfg": ("text_scale", 5.5),
-        "--cfg-image": ("image_scale", 2.5),
+        "--cfg-image": ("image_scale", "0: 2.5, 1: 1"),
         "--context-strength": ("context_strength", 1.5),
         "--eta": ("eta", 0.5),
         "--fs": ("fs", 20),
