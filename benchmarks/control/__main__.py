@@ -29,6 +29,7 @@ CONTROLS: dict[str, Measure] = {
     "first_frame": motion.first_frame,
     "guidance_curves": guidance.curves,
     "guidance_interval": guidance.interval,
+    "projected_guidance": guidance.projection,
 }
 
 

@@ -1,4 +1,6 @@
-"""What guidance does that changes over the run: curves of its scale, and intervals outside which there is none."""
+"""What guidance does that changes over the run, by curves of its scale and intervals without any, and what its projection does."""
+
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from .measures import PANS_AND_ZOOMS, Bench, Row, change, flicker, listed
 
 SCALE = 4.0  # twice the embedded model's own, for more to show
 CURVES = {"4": SCALE, "7 falling to 1": "0: 7, 1: 1", "1 rising to 7": "0: 1, 1: 7"}  # of equal mean
+HIGH = 8.0  # where the embedded model's colours are too strong
 INTERVALS = ((0.0, 1.0), (0.0, 0.5), (0.25, 0.75), (0.5, 1.0))
 
 
@@ -30,24 +33,57 @@ def interval(bench: Bench) -> list[Row]:
     return [Row(f"guidance limits, scale {SCALE:g}", paper, f"{effect}; passes of the network {passes}", cost)]
 
 
+def projection(bench: Bench) -> list[Row]:
+    """Contrast and colour are those of the clips beside the pictures' own: 1 is right."""
+    high = Curve.flat(HIGH)
+    plans = {
+        "off": GuidancePlan(high),
+        "guidance rescale 0.7": GuidancePlan(high, rescale=0.7),
+        "parallel 0": GuidancePlan(high, limits=Limits.read("parallel 0")),
+        "norm 0.1": GuidancePlan(high, limits=Limits.read("norm 0.1")),
+        "parallel 0, norm 0.1, momentum -0.5": GuidancePlan(
+            high, limits=Limits.read("parallel 0, norm 0.1, momentum -0.5")
+        ),
+    }
+    effect, cost = compare(bench, plans, {"contrast": contrast, "colour": colour})
+    paper = "[APG](https://arxiv.org/abs/2410.02416)"
+    return [Row(f"projected guidance, scale {HIGH:g}", paper, effect, cost)]
+
+
 def plan(bench: Bench, scale: float | str, limits: Limits = NO_LIMITS) -> GuidancePlan:
     """With the rescale of the clips without a control."""
     return GuidancePlan(Curve.read("scale", scale, 0, 100), None, bench.subject.dials.rescale, limits)
 
 
-def compare(bench: Bench, plans: dict[str, GuidancePlan]) -> tuple[str, float]:
-    """The measures of each, and what the last costs beside the first."""
+def compare(
+    bench: Bench, plans: dict[str, GuidancePlan], looks: Mapping[str, Callable[[Tensor], float]] = {}
+) -> tuple[str, float]:
+    """The measures of each, `looks` beside those of the pictures, and what the last costs beside the first."""
     given = bench.pictures(100, [PANS_AND_ZOOMS[number % len(PANS_AND_ZOOMS)] for number in range(2 * bench.count)])
     made = [bench.make(given, guidance=each) for each in plans.values()]
     pictures = given.pixels[:, :, 0]
     clips = [each for each, _ in made]
+    figures = {
+        "likeness": listed([float(conformity(each, pictures).mean()) for each in clips], 3),
+        "change from frame to frame": listed([change(each) for each in clips]),
+        "flicker": listed([flicker(each) for each in clips]),
+        **{name: listed([look(each) / look(pictures[:, :, None]) for each in clips]) for name, look in looks.items()},
+    }
     followed = ", ".join(str(follows(each)) for each in clips)
-    likeness = listed([float(conformity(each, pictures).mean()) for each in clips], 3)
-    effect = (
-        f"{', '.join(plans)}: {followed} of {len(pictures)} clips move as the prompt says, likeness {likeness}, change from frame to "
-        f"frame {listed([change(each) for each in clips])}, flicker {listed([flicker(each) for each in clips])}"
+    effect = f"{'; '.join(plans)}: {followed} of {len(pictures)} clips move as the prompt says, " + ", ".join(
+        f"{name} {values}" for name, values in figures.items()
     )
     return effect, made[-1][1] / made[0][1]
+
+
+def contrast(clips: Tensor) -> float:
+    """Standard deviation over the pixels of a frame."""
+    return float(clips.std((1, 3, 4)).mean())
+
+
+def colour(clips: Tensor) -> float:
+    """How far red, green and blue lie apart."""
+    return float((clips.amax(1) - clips.amin(1)).mean())
 
 
 def follows(made: Tensor) -> int:

@@ -301,7 +301,7 @@ def _add_look(parser: argparse.ArgumentParser, with_image: bool) -> None:
     group.add_argument(
         "--guidance-limits",
         metavar="LIMITS",
-        help="where in the run there is guidance: 'from 0.1, to 0.8'; less costs less",
+        help="'from 0.1, to 0.8': where in the run there is guidance; 'parallel 0, norm 0.1, momentum -0.5': projects it",
     )
     group.add_argument("--rescale", type=_number, metavar="R", help="0 to 1: against overexposure by a strong --cfg")
     group.add_argument("--spacing", metavar="HOW", help="of the timesteps: uniform, uniform_trailing")

@@ -317,7 +317,9 @@ class Pipeline:
                     )
                 return sample_ddim(
                     guided(
-                        in_windows(*clip, lambda part: run_branches(unet, part, settings.motion)), settings.guidance
+                        in_windows(*clip, lambda part: run_branches(unet, part, settings.motion)),
+                        settings.guidance,
+                        schedule,
                     ),
                     x,
                     schedule,

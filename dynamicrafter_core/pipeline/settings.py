@@ -86,7 +86,9 @@ class Options(TypedDict, total=False):
     freenoise: bool  # later windows begin with the noise of earlier ones, shuffled
     then: Sequence[str]  # prompts of the stretches after the first, of equal length
     motion: str  # weights in the UNet: "middle 2, ends 1, strength 1.5, temperature 0.8, beside 0.5", any part of it
-    guidance_limits: str  # where in the run there is guidance: "from 0.1, to 0.8", any part of it
+    guidance_limits: (
+        str  # of a run and of a step: "from 0.1, to 0.8, parallel 0, norm 0.5, momentum -0.5", any part of it
+    )
     freeinit: int  # how often to begin again from the low frequencies of the clip just made
     on_progress: Progress  # called with (stage, done, total)
 

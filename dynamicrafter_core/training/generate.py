@@ -95,7 +95,7 @@ def generate(
 
     def sample(x: Tensor) -> Tensor:
         return sample_ddim(
-            guided(run, dials.guidance or Guidance(dials.text_scale, dials.image_scale, dials.rescale)),
+            guided(run, dials.guidance or Guidance(dials.text_scale, dials.image_scale, dials.rescale), schedule),
             x,
             schedule,
             dials.steps,

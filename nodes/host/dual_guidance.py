@@ -14,6 +14,7 @@ from torch import Tensor
 from ...dynamicrafter_core.diffusion.curves import Curve
 from ...dynamicrafter_core.diffusion.guidance import Guidance
 from ...dynamicrafter_core.diffusion.guidance_plan import UNGUIDED, GuidancePlan
+from ...dynamicrafter_core.diffusion.projection import Memory
 from ...dynamicrafter_core.errors import InputError
 from .conditioning import FRAMES
 from .guidance_plan import share_of_run
@@ -26,6 +27,7 @@ ORDER = ("cond", "uncond", "image_only")
 
 class FamilyGuider(comfy.samplers.CFGGuider):
     guidance = GuidancePlan(Curve.flat(1.0))
+    memory: Memory = {}
 
     def set_guidance(self, guidance: GuidancePlan) -> None:
         self.guidance = guidance
@@ -36,6 +38,7 @@ class FamilyGuider(comfy.samplers.CFGGuider):
         return self.guidance.at(0 if self.guidance.constant else share_of_run(self.inner_model, sigma))
 
     def sample(self, noise: Tensor, latent_image: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        self.memory = {}  # of this run
         try:
             return super().sample(noise, latent_image, *args, **kwargs)
         except Exception as error:
@@ -47,6 +50,8 @@ class FamilyGuider(comfy.samplers.CFGGuider):
                 f"There is not enough memory to sample {len(latent_image)} frames of {size} pixels: lower the width "
                 "and height or the frames, choose an fp8 weight_dtype in the loader, or start ComfyUI with --lowvram."
             ) from error
+        finally:
+            self.memory = {}
 
     def predict_noise(
         self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None
@@ -101,17 +106,29 @@ class FamilyGuider(comfy.samplers.CFGGuider):
         return denoised
 
     def combine(self, now: Guidance, denoised: dict[str, Tensor], x: Tensor, timestep: Tensor) -> Tensor:
-        if not now.rescale:  # linear, so the same in x0 as in what the network answers
+        if not (now.rescale or now.projection):  # linear, so the same in x0 as in what the network answers
             return now.combine(**branches_of(denoised))
-        sampling = family_sampling(self.inner_model, "guidance_rescale")
         clips = self.conds["positive"][0]["model_conds"][FRAMES].cond
 
-        def to_clips(rows: Tensor) -> Tensor:  # (b t) c h w -> b t c h w: the spread is measured over a whole clip
+        def to_clips(rows: Tensor) -> Tensor:  # (b t) c h w -> b t c h w: both measure a whole clip
             return rows.unflatten(0, (clips, -1))
 
-        outputs = {name: to_clips(sampling.network_output(timestep, value, x)) for name, value in denoised.items()}
-        out = now.combine(**branches_of(outputs)).flatten(0, 1)
-        return sampling.calculate_denoised(timestep, out, x)
+        projected = None
+        if now.projection and len(denoised) > 1:
+            clean = {name: to_clips(value) for name, value in branches_of(denoised).items()}
+            projected = now.project(clean, self.memory).flatten(0, 1)
+            if not now.rescale:
+                return projected
+        sampling = family_sampling(self.inner_model, "guidance_rescale")
+
+        def output(value: Tensor) -> Tensor:
+            return to_clips(sampling.network_output(timestep, value, x))
+
+        if projected is not None:
+            out = now.rescaled(output(projected), output(denoised["cond"]))
+        else:
+            out = now.combine(**branches_of({name: output(value) for name, value in denoised.items()}))
+        return sampling.calculate_denoised(timestep, out.flatten(0, 1), x)
 
     def apply_foreign_guidance(
         self,
@@ -126,6 +143,11 @@ class FamilyGuider(comfy.samplers.CFGGuider):
             raise InputError(
                 "guidance_rescale is set, and a node on the MODEL (RescaleCFG or the like) replaces the guidance too: "
                 "remove that node, or set guidance_rescale to 0."
+            )
+        if now.projection:
+            raise InputError(
+                "DynamiCrafterGuidance projects the guidance, and a node on the MODEL (RescaleCFG or the like) replaces it: remove "
+                "that node, or set parallel part to 1, norm limit and momentum to 0."
             )
         base = "image_only" if "image_only" in denoised else "uncond"
         without_after = {**model_options, "sampler_post_cfg_function": []}

@@ -120,6 +120,10 @@ def describe(model: ModelPatcher, guider: FamilyGuider, sigmas: Tensor, start_st
     said = f"{steps} steps, {counted}\nguidance {scales}, rescale {guidance.rescale:g}"
     if (guidance.limits.start, guidance.limits.end) != (0, 1):
         said += f"\nguided from {guidance.limits.start:g} to {guidance.limits.end:g} of the run"
+    if projection := guidance.limits.projection:
+        said += (
+            f"\nparallel part {projection.parallel:g}, norm limit {projection.norm:g}, momentum {projection.momentum:g}"
+        )
     start = start_step or family.start_step
     if start == TIMESTEPS:
         return said

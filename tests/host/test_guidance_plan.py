@@ -7,7 +7,7 @@ import pytest
 import torch
 
 SCALE = 0.18215
-OFF: dict[str, Any] = {"text": "", "image": "", "start": 0.0, "end": 1.0}
+OFF: dict[str, Any] = {"text": "", "image": "", "start": 0.0, "end": 1.0, "parallel": 1.0, "norm": 0.0, "momentum": 0.0}
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def by_the_core_guided(load, scene, ours, tiny_file) -> Callable[..., torch.Tens
         )
         with torch.inference_mode():
             out = sampling.sample_ddim(
-                guiding.guided(predict, plan),
+                guiding.guided(predict, plan, schedule),
                 comfy.sample.prepare_noise(made.latent["samples"], seed).transpose(0, 1)[None],
                 schedule,
                 steps,
@@ -97,18 +97,23 @@ def test_a_number_is_the_samplers_own_scale(load, scene, sample, guidance) -> No
         ({"text": "0: 2.5, 1: 1", "image": "0.3: 1.5, 0.6: 2"}, ""),
         ({"start": 0.2, "end": 0.6}, "from 0.2, to 0.6"),
         ({"text": "0: 1, 1: 3", "end": 0.6}, "to 0.6"),
+        ({"parallel": 0.0}, "parallel 0"),
+        ({"parallel": 0.5, "norm": 0.1, "momentum": -0.5, "end": 0.8}, "parallel 0.5, norm 0.1, momentum -0.5, to 0.8"),
     ],
     ids=str,
 )
-def test_the_host_makes_the_cores_clip(load, scene, sample, guidance, by_the_core_guided, given, limits) -> None:
+@pytest.mark.parametrize("rescale", [0.0, 0.7])
+def test_the_host_makes_the_cores_clip(
+    load, scene, sample, guidance, by_the_core_guided, given, limits, rescale
+) -> None:
     """The scales are low because random weights amplify rounding."""
     made = scene(load(), frames=16)
     text, image = given.get("text", 2.5), given.get("image", 1.5)
-    expected = by_the_core_guided(made, text, image, limits, 0.7, seed=5, steps=4)
-    model = guidance(made.model, **given)
-    actual = sample(made, model=model, seed=5, steps=4, cfg_text=2.5, cfg_image=1.5, guidance_rescale=0.7) * SCALE
+    expected = by_the_core_guided(made, text, image, limits, rescale, seed=5, steps=4)
+    options = {"seed": 5, "steps": 4, "cfg_text": 2.5, "cfg_image": 1.5, "guidance_rescale": rescale}
+    actual = sample(made, model=guidance(made.model, **given), **options) * SCALE
     torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
-    plain = sample(made, seed=5, steps=4, cfg_text=2.5, cfg_image=1.5, guidance_rescale=0.7) * SCALE
+    plain = sample(made, **options) * SCALE
     assert (actual - plain).abs().max() > 1e-2
 
 
@@ -192,11 +197,35 @@ def test_it_works_beside_the_hosts_guidance(extras, run, load, scene, sample, gu
     assert counted[-len(needed) :] == needed
 
 
+def test_momentum_does_not_outlive_its_run(load, scene, sample, guidance) -> None:
+    made = scene(load())
+    model = guidance(made.model, momentum=-0.5, parallel=0.2)
+    assert torch.equal(sample(made, model=model), sample(made, model=model))
+
+
+def test_several_clips_are_projected_each_by_itself(load, scene, sample, guidance, image) -> None:
+    loaded, pictures = load(), image(count=2)
+    options = {"steps": 2, "eta": 0.0, "cfg_text": 2.5, "cfg_image": 1.5}
+    model = guidance(loaded.model, parallel=0.0, norm=0.2, momentum=-0.5)
+    both = sample(scene(loaded, images=pictures), model=model, **options)
+    first = sample(scene(loaded, images=pictures[:1]), model=model, **options)
+    torch.testing.assert_close(first, both[:4], atol=1e-4, rtol=1e-3)
+
+
+def test_projection_of_what_another_node_replaces_is_refused(extras, run, load, scene, sample, guidance) -> None:
+    extras("nodes_model_advanced")
+    made = scene(load())
+    (patched,) = run("RescaleCFG", model=made.model, multiplier=0.7)
+    with pytest.raises(Exception, match="projects the guidance, and a node on the MODEL .* replaces it: remove"):
+        sample(made, model=guidance(patched, parallel=0.0), guidance_rescale=0.0)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"text": "fast"}, "text guidance is 'fast'; give a number from 0 to 100, or points"),
         ({"image": "0: 3, 2: 3"}, "a share of the run in image guidance"),
+        ({"momentum": 2.0}, "the momentum of guidance is 2.0; give a number from -1 to 1"),
         ({"start": 0.6, "end": 0.5}, "guidance starts at 0.6 and ends at 0.5; the end comes later"),
     ],
 )
