@@ -15,7 +15,7 @@ import torch
 from benchmarks.behaviour.subject import Subject, tell
 from dynamicrafter_core.pipeline.pipeline import EMBEDDED
 
-from . import guidance, motion, noise
+from . import guidance, motion, noise, references
 from .measures import Bench, Measure, Row
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "control.md"
@@ -30,6 +30,8 @@ CONTROLS: dict[str, Measure] = {
     "guidance_curves": guidance.curves,
     "guidance_interval": guidance.interval,
     "projected_guidance": guidance.projection,
+    "negative_image": references.negative,
+    "references": references.references,
 }
 
 

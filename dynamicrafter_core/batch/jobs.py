@@ -28,7 +28,8 @@ _IMAGES = {
 _MODEL_KEYS = ("model", "variant", "dtype", "extra", "initial_noise")
 _CAMERA_KEYS = ("camera", "depth", "depth_kind", "depth_range", "field_of_view", "easing", "amount")
 _OTHER_KEYS = ("name", "mode", "prompt", "image", "last", "guide", "size", "format")
-_FILE_KEYS = ("image", "last", "mask", "original", "depth", "guide", "initial_noise")
+_FILE_KEYS = ("image", "last", "mask", "original", "negative_image", "depth", "guide", "initial_noise")
+_LISTS = {"extra": "files", "then": "prompts", "references": "files", "reference_weights": "numbers"}
 _OPTIONS = tuple(name for name in Options.__annotations__ if name != "on_progress")
 KEYS = (*_OTHER_KEYS, *_MODEL_KEYS, *_OPTIONS, *SHORT_NAMES, *_CAMERA_KEYS)
 _NAME = re.compile(r"[A-Za-z0-9][\w. -]{0,99}")
@@ -72,6 +73,7 @@ _TEXT = [
     "guide",
     "mask",
     "original",
+    "negative_image",
     "initial_noise",
     "depth",
 ]
@@ -125,9 +127,14 @@ class Job:
         guide = self.guide.get("depth") if isinstance(self.guide, Mapping) else self.guide
         yield from (
             path
-            for path in (guide, self.options.get("mask"), self.options.get("original"), self.model.initial_noise)
+            for path in (
+                guide,
+                *map(self.options.get, ("mask", "original", "negative_image")),
+                self.model.initial_noise,
+            )
             if path
         )
+        yield from self.options.get("references", ())
 
 
 @dataclass(frozen=True)
@@ -170,9 +177,9 @@ class Reader:
             raise InputError(f"mode is {mode!r}; give {', '.join(MODES)}.")
         for key in _FILE_KEYS:
             if key in given:
-                given[key] = str(self.folder / given[key])
-                if not Path(given[key]).exists():
-                    raise InputError(f"{key} {given[key]} does not exist; check the path.")
+                given[key] = self._found(key, given[key])
+        if "references" in given:
+            given["references"] = tuple(self._found("references", path) for path in given["references"])
         images = _images(mode, given)
         guide = _guide(mode, given)
         name = self._name(number, where, given, images)
@@ -191,6 +198,12 @@ class Reader:
             guide,
             shape,
         )
+
+    def _found(self, key: str, path: str) -> str:
+        found = self.folder / path
+        if not found.exists():
+            raise InputError(f"{key} {found} does not exist; check the path.")
+        return str(found)
 
     def _name(self, number: int, where: str, given: Mapping[str, Any], images: Sequence[str]) -> str:
         stem = re.sub(r"[^\w.-]+", "_", Path(images[0]).stem).strip("._") if images else ""
@@ -272,21 +285,27 @@ def _key(key: Any) -> str:
 
 def _typed(key: str, value: Any) -> Any:
     """The value as its key's kind: a CSV file has only text."""
-    if key in ("extra", "then"):
+    if key in _LISTS:
         listed = value.split(";") if isinstance(value, str) else value
+        if key == "reference_weights":
+            return tuple(_number(key, each) for each in (listed if isinstance(listed, Sequence) else [listed]))
         if isinstance(listed, Sequence) and all(isinstance(each, str) for each in listed):
             return tuple(listed)
-        raise InputError(f"{key} is {value!r}; give a list of {'files' if key == 'extra' else 'prompts'}.")
+        raise InputError(f"{key} is {value!r}; give a list of {_LISTS[key]}.")
     if key in _TEXT:
         if isinstance(value, str):
             return value
         raise InputError(f"{key} is {value!r}; give a text.")
-    if isinstance(value, str) and not (key in _SCALES and ":" in value):
-        try:
-            value = int(value) if key in _WHOLE else float(value)
-        except ValueError:
-            raise InputError(f"{key} is {value!r}; give a {'whole ' * (key in _WHOLE)}number.") from None
-    return value
+    return value if key in _SCALES and ":" in str(value) else _number(key, value)
+
+
+def _number(key: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(value) if key in _WHOLE else float(value)
+    except ValueError:
+        raise InputError(f"{key} is {value!r}; give a {'whole ' * (key in _WHOLE)}number.") from None
 
 
 def _guess_mode(given: Mapping[str, Any]) -> str:

@@ -166,6 +166,9 @@ def _options(arguments: Namespace) -> dict[str, Any]:
 
     same = (
         "negative",
+        "negative_image",
+        "references",
+        "reference_weights",
         "seed",
         "steps",
         "context_strength",

@@ -268,6 +268,23 @@ def _add_look(parser: argparse.ArgumentParser, with_image: bool) -> None:
         "--seed", type=_whole, default=123, metavar="N", help="the same seed, the same clip (default: 123)"
     )
     group.add_argument("--negative", default="", metavar="PROMPT", help="what not to show")
+    if with_image:
+        group.add_argument("--negative-image", metavar="IMAGE", help="a picture of what not to show")
+        group.add_argument(
+            "--reference",
+            action="append",
+            dest="references",
+            metavar="IMAGE",
+            help="one more picture in the context; may be repeated",
+        )
+        group.add_argument(
+            "--reference-weight",
+            action="append",
+            type=_number,
+            dest="reference_weights",
+            metavar="W",
+            help="of all references, or of each in turn, beside the image's 1 (default: 1)",
+        )
     group.add_argument(
         "--steps", type=_whole, metavar="N", help="of denoising; 25 to 50 are usual, 4 to 8 with T2V-Turbo"
     )

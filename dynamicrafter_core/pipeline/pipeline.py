@@ -241,7 +241,8 @@ class Pipeline:
         tokens = None
         if family.image_tokens:
             with stages("image"):
-                tokens = encode_image(parts, given.images[0])
+                more = given.negative, given.references, settings.reference_weights
+                tokens = encode_image(parts, given.images[0], *more)
 
         start_from_image = given.original is None and (given.mask is not None or settings.strength < 1)
         concat, references, original = None, None, None if given.kept is None else given.kept.to(self.device)

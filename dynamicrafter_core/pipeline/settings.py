@@ -23,6 +23,7 @@ from ..media.images import FITS, Fit, check_size
 from ..models.motion import Motion
 from .conditions import stretch_of
 from .progress import Progress
+from .references import check_weights
 
 if TYPE_CHECKING:
     from ..media.images import ImageSource
@@ -57,6 +58,9 @@ class Options(TypedDict, total=False):
     """The keywords of every run; what is left out (or None) comes from the model's family."""
 
     negative: str  # what the video should not show
+    negative_image: "ImageSource"  # the same as a picture, in place of mid-grey in the unconditional branch
+    references: "Sequence[ImageSource]"  # more pictures in the context, mixed with the image
+    reference_weights: Sequence[float]  # of each of them, or of all, beside the image's 1
     seed: int  # the same seed, the same video
     steps: int  # of denoising
     text_scale: float | str  # how strongly the prompt guides (cfg), or a curve over the run: "0: 9, 0.5: 7.5, 1: 3"
@@ -123,6 +127,7 @@ class Settings:
     motion: Motion
     guidance_limits: Limits
     then: tuple[str, ...] = ()
+    reference_weights: tuple[float, ...] = ()
 
     @property
     def guidance(self) -> GuidancePlan:
@@ -185,6 +190,7 @@ def settle(
         motion=_motion(family, given),
         guidance_limits=Limits.read(given.get("guidance_limits", "")),
         then=_then(given, frames, windows),
+        reference_weights=_references(family, given),
     )
 
 
@@ -244,6 +250,21 @@ def _context_strength(family: Family, given: Mapping[str, Any]) -> float:
             f"context strength is {given['context_strength']!r}, but {family.name} sees no image; leave it out."
         )
     return check_number("context strength", given.get("context_strength", 1.0), 0, 10)
+
+
+def _references(family: Family, given: Mapping[str, Any]) -> tuple[float, ...]:
+    for name in ("negative_image", "references", "reference_weights"):
+        if name in given and not family.image_tokens:
+            raise InputError(f"{name.replace('_', ' ')} is given, but {family.name} sees no image; leave it out.")
+    if "reference_weights" in given and "references" not in given:
+        raise InputError(
+            f"reference weights is {given['reference_weights']!r} and references is missing; give both, or neither."
+        )
+    references, weights = given.get("references", ()), given.get("reference_weights", ())
+    for name, listed, of in (("references", references, "images"), ("reference weights", weights, "numbers")):
+        if not isinstance(listed, Sequence) or isinstance(listed, str):
+            raise InputError(f"{name} is a {type(listed).__name__}; give a list of {of}.")
+    return check_weights(weights, len(references))
 
 
 def _fs(family: Family, given: Mapping[str, Any]) -> int | None:

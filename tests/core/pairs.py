@@ -31,6 +31,8 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "guidance curve": {"text_scale": "0: 9, 1: 3"},
     "guidance limits": {"guidance_limits": "from 0.1, to 0.8"},
     "projected guidance": {"guidance_limits": "parallel 0, norm 0.5, momentum -0.5"},
+    "negative image": {"negative_image": picture(2)},
+    "references": {"references": [picture(3)], "reference_weights": [0.5]},
     "start step": {"start_step": 960},
     "strength below 1": {"strength": 0.5, "original": VIDEO},
     "mask": {"mask": [1.0] * 2 + [0.0] * 2, "original": VIDEO},
