@@ -113,7 +113,7 @@ def test_every_option_reaches_the_run(model_of: ModelOf, spy: Spy, folder: Path)
     }
     words = [word for option, (_, value) in options.items() for word in (option, str(value))]
     model = ["-m", str(model_of(ANIMATE)), "--variant", "dynamicrafter-1024", "--device", "cpu", "--dtype", "bf16"]
-    files = "--mask mask.png --reference photo.png --negative-image mask.png -o clip.gif".split()
+    files = ["--mask", "mask.png", "--reference", "photo.png", "--negative-image", "mask.png", "-o", "clip.gif"]
     command = ["animate", "photo.png", "a cat", *model, *words, "--size", "32x20", *files]
     assert main(command) == 0
     settings = read_settings("clip.gif")
