@@ -18,7 +18,14 @@ class DynamiCrafterImageContext(io.ComfyNode):
             description="Tells the model what the image shows. CLIP sees the whole image without a crop, and the model's "
             "projector turns it into tokens beside the text. The negative gets the tokens of a mid-grey image, which stands for "
             "no image.",
-            search_aliases=["clip vision", "image prompt", "dynamicrafter image"],
+            search_aliases=[
+                "clip vision",
+                "image prompt",
+                "dynamicrafter image",
+                "negative image",
+                "reference images",
+                "ip-adapter",
+            ],
             inputs=[
                 io.Model.Input(
                     "model", display_name="model", tooltip="From Load DynamiCrafter; its image projector is used."
@@ -52,6 +59,27 @@ class DynamiCrafterImageContext(io.ComfyNode):
                     tooltip="The weight of the image relative to the text (lambda in the paper). Higher values keep the picture and move "
                     "less; lower values move more and lose the shape. The models were trained with 1.",
                 ),
+                io.Image.Input(
+                    "negative_image",
+                    display_name="negative image",
+                    optional=True,
+                    tooltip="A picture of what the video should not look like, which guidance leads away from, in place of mid-grey: one for all clips, or "
+                    "one for each.",
+                ),
+                io.Image.Input(
+                    "references",
+                    display_name="references",
+                    optional=True,
+                    tooltip="More pictures for the context, each image of the batch is one: their tokens are mixed with the image's. The detail in DynamiCrafter "
+                    "Visual Guidance stays the image's.",
+                ),
+                io.String.Input(
+                    "reference_weights",
+                    display_name="reference weights",
+                    default="1",
+                    optional=True,
+                    tooltip="How much each reference counts beside the image, whose weight is 1: a number for all, or one for each, such as 1, 0.5.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output("out_positive", display_name="positive", tooltip="Text and image."),
@@ -61,9 +89,19 @@ class DynamiCrafterImageContext(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, clip_vision: Any, image: Any, positive: list, negative: list, strength: float = 1.0
+        cls,
+        model: Any,
+        clip_vision: Any,
+        image: Any,
+        positive: list,
+        negative: list,
+        strength: float = 1.0,
+        negative_image: Any = None,
+        references: Any = None,
+        reference_weights: str = "1",
     ) -> io.NodeOutput:
-        return io.NodeOutput(*image_context.add_image(model, clip_vision, image, positive, negative, strength))
+        more = negative_image, references, reference_weights
+        return io.NodeOutput(*image_context.add_image(model, clip_vision, image, positive, negative, strength, *more))
 
 
 class DynamiCrafterVisualGuidance(io.ComfyNode):

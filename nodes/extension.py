@@ -6,6 +6,7 @@ from .camera import DynamiCrafterCameraPath
 from .conditioning import DynamiCrafterImageContext, DynamiCrafterVisualGuidance
 from .decoding import DynamiCrafterDecode
 from .film import DynamiCrafterFilm, DynamiCrafterJoin
+from .guidance import DynamiCrafterGuidance
 from .loading import DynamiCrafterLoad, DynamiCrafterLoadParts
 from .merging import DynamiCrafterMergeParts
 from .motion import DynamiCrafterMotion
@@ -32,6 +33,7 @@ NODES: list[type[io.ComfyNode]] = [
     DynamiCrafterWindows,
     DynamiCrafterFilm,
     DynamiCrafterJoin,
+    DynamiCrafterGuidance,
 ]
 
 

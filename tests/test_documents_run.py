@@ -125,7 +125,7 @@ def test_the_documents_jobs_are_jobs(files: Callable[[str], Callable[[], set[str
 
 def test_the_documents_keys_are_all_there_are() -> None:
     from dynamicrafter_core.batch.jobs import KEYS
-    from dynamicrafter_core.pipeline.settings import SHORT_NAMES
+    from dynamicrafter_core.pipeline.options import SHORT_NAMES
 
     text = (repository.ROOT / "docs" / "batch.md").read_text(encoding="utf-8")
     listed = {

@@ -81,7 +81,7 @@ class Subject:
                 clips.captions[row : row + self.batch],
                 (clips.fs if fs is None else fs)[row : row + self.batch],
                 self.frames,
-                replace(chosen, seed=chosen.seed + row),
+                replace(chosen, seed=chosen.seed + row, **_rows(chosen, slice(row, row + self.batch))),
                 None if last is None else last[row : row + self.batch],
             )
             for row in rows
@@ -91,6 +91,11 @@ class Subject:
     def see(self, made: Tensor, clips: MovedClips) -> list[Seen]:
         anchor = nearest_frame(made, clips.pixels[:, :, 0])
         return see_motion(made, anchor, clips.front[:, :, 0], clips.subjects, self.motions)
+
+
+def _rows(dials: Dials, rows: slice) -> dict[str, Tensor]:
+    pictures = {"negative": dials.negative, "references": dials.references}
+    return {name: given[rows] for name, given in pictures.items() if given is not None}
 
 
 def round_trip(subject: Subject, pictures: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """`python -m benchmarks.control [CHECKPOINT]`: what each control does to clips of held-out real pictures, and what it costs.
 
-`--write` puts the table into docs/control.md. The default is the embedded model; pictures are those of ComfyUI's installed template
-packages that no training saw.
+`--write` puts the table into docs/control.md, with `--only` some of its rows. The default is the embedded model; pictures are those of
+ComfyUI's installed template packages that no training saw.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import torch
 from benchmarks.behaviour.subject import Subject, tell
 from dynamicrafter_core.pipeline.pipeline import EMBEDDED
 
-from . import motion, noise
+from . import guidance, motion, noise, references
 from .measures import Bench, Measure, Row
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "control.md"
@@ -27,6 +27,11 @@ CONTROLS: dict[str, Measure] = {
     "strength": motion.strength,
     "temperature": motion.temperature,
     "first_frame": motion.first_frame,
+    "guidance_curves": guidance.curves,
+    "guidance_interval": guidance.interval,
+    "projected_guidance": guidance.projection,
+    "negative_image": references.negative,
+    "references": references.references,
 }
 
 
@@ -59,8 +64,14 @@ def main() -> int:
     sys.stdout.write(text)
     if options.write:
         parts = re.split(r"(?<=<!-- table -->\n)|(?=<!-- end -->)", DOCUMENT.read_text(encoding="utf-8"))
-        DOCUMENT.write_text("".join((parts[0], text, parts[-1])), encoding="utf-8")
+        DOCUMENT.write_text("".join((parts[0], merged(parts[1], text), parts[-1])), encoding="utf-8")
     return 0
+
+
+def merged(old: str, new: str) -> str:
+    """The new rows in the places of the old ones of their names, or behind them: --only measures some of the controls."""
+    rows = {row.split("|")[1]: row for table in (old, new) for row in table.splitlines() if row.startswith("|")}
+    return "\n".join([new.splitlines()[0], "", *rows.values()]) + "\n"
 
 
 def table(rows: list[Row], count: int, steps: int) -> str:

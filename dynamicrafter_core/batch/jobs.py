@@ -26,7 +26,7 @@ _IMAGES = {
 }
 _CAMERA_KEYS = ("camera", "depth", "depth_kind", "depth_range", "field_of_view", "easing", "amount")
 _OTHER_KEYS = ("name", "mode", "prompt", "image", "last", "guide", "size", "format")
-_FILE_KEYS = ("image", "last", "mask", "original", "depth", "guide", "initial_noise")
+_FILE_KEYS = ("image", "last", "mask", "original", "negative_image", "depth", "guide", "initial_noise")
 KEYS = (*_OTHER_KEYS, *MODEL_KEYS, *OPTION_KEYS, *_CAMERA_KEYS)
 _NAME = re.compile(r"[A-Za-z0-9][\w. -]{0,99}")
 
@@ -65,9 +65,14 @@ class Job:
         guide = self.guide.get("depth") if isinstance(self.guide, Mapping) else self.guide
         yield from (
             path
-            for path in (guide, self.options.get("mask"), self.options.get("original"), self.model.initial_noise)
+            for path in (
+                guide,
+                *map(self.options.get, ("mask", "original", "negative_image")),
+                self.model.initial_noise,
+            )
             if path
         )
+        yield from self.options.get("references", ())
 
 
 @dataclass(frozen=True)
@@ -110,9 +115,9 @@ class Reader:
             raise InputError(f"mode is {mode!r}; give {', '.join(MODES)}.")
         for key in _FILE_KEYS:
             if key in given:
-                given[key] = str(self.folder / given[key])
-                if not Path(given[key]).exists():
-                    raise InputError(f"{key} {given[key]} does not exist; check the path.")
+                given[key] = self._found(key, given[key])
+        if "references" in given:
+            given["references"] = tuple(self._found("references", path) for path in given["references"])
         images = _images(mode, given)
         guide = _guide(mode, given)
         name = self._name(number, where, given, images)
@@ -131,6 +136,12 @@ class Reader:
             guide,
             shape,
         )
+
+    def _found(self, key: str, path: str) -> str:
+        found = self.folder / path
+        if not found.exists():
+            raise InputError(f"{key} {found} does not exist; check the path.")
+        return str(found)
 
     def _name(self, number: int, where: str, given: Mapping[str, Any], images: Sequence[str]) -> str:
         stem = re.sub(r"[^\w.-]+", "_", Path(images[0]).stem).strip("._") if images else ""

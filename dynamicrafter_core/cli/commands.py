@@ -193,10 +193,13 @@ def _camera(arguments: Namespace) -> Any:
 
 def _options(arguments: Namespace) -> dict[str, Any]:
     """The pipeline's keywords; what is None is the family's to fill in."""
-    from ..pipeline.settings import SHORT_NAMES
+    from ..pipeline.options import SHORT_NAMES
 
     same = (
         "negative",
+        "negative_image",
+        "references",
+        "reference_weights",
         "seed",
         "steps",
         "context_strength",
@@ -223,6 +226,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "noise_path",
         "freeinit",
         "motion",
+        "guidance_limits",
     )
     width, height = arguments.size or (None, None)
     given = {SHORT_NAMES.get(name, name): getattr(arguments, name, None) for name in (*SHORT_NAMES, *same)}

@@ -116,6 +116,18 @@ class NoiseSchedule:
             return _at(self._signal, t, x) * x - _at(self._noise, t, x) * output
         return _at(self._inverse_signal, t, x) * (x - _at(self._noise, t, x) * output)
 
+    def clean(self, output: Tensor, x: Tensor, t: int | Tensor) -> Tensor:
+        """The same at scale 1: the clip itself."""
+        return self.x0(output, x, t) / _at(self.scale, t, x)
+
+    def output(self, clean: Tensor, x: Tensor, t: int | Tensor) -> Tensor:
+        """What the network would answer for x_t = `x`, if it stood for this clip: the inverse of clean()."""
+        clean, x = widen(clean), widen(x)
+        x0 = _at(self.scale, t, x) * clean
+        if self.parameterization == "v":
+            return (_at(self._signal, t, x) * x - x0) / _at(self._noise, t, x)
+        return (x - _at(self._signal, t, x) * x0) / _at(self._noise, t, x)
+
     def eps(self, output: Tensor, x: Tensor, t: int | Tensor) -> Tensor:
         """The noise that the network's `output` for x_t = `x` stands for."""
         output, x = widen(output), widen(x)

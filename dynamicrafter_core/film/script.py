@@ -24,7 +24,15 @@ Transition = Literal["cut", "dissolve", "continue", "morph"]
 TRANSITIONS: tuple[Transition, ...] = get_args(Transition)
 
 _WHOLE_FILM = ("size", "width", "height", "fps", "frames", "keep", "match")
-_NOT_OF_SHOTS = (*_WHOLE_FILM, "original", "mask", "strength")
+_FILES = (
+    "original",
+    "mask",
+    "strength",
+    "negative_image",
+    "references",
+    "reference_weights",
+)  # which a film does not read
+_NOT_OF_SHOTS = (*_WHOLE_FILM, *_FILES)
 _LOOK = tuple(key for key in OPTION_KEYS if key not in _NOT_OF_SHOTS)
 SHOT_KEYS = ("image", "prompt", "seconds", "transition", "transition_seconds", *_LOOK)
 FILM_KEYS = (*_WHOLE_FILM, *MODEL_KEYS, "morph_model", "seconds", "transition", "transition_seconds", *_LOOK)

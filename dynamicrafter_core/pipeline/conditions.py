@@ -136,7 +136,8 @@ def run_branches(unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TR
 
         rows = torch.tensor([_BRANCHES[name] for name in names], device=x.device)
         out = in_chunks(batch, rows, chunk)
-        chunk = max(sizes)
+        if max(sizes) < len(rows):  # not a step that has fewer branches
+            chunk = max(sizes)
         return out.split(1)
 
     return run

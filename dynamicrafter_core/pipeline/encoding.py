@@ -10,6 +10,7 @@ from ..models.autoencoder import LATENT_SCALE
 from ..models.preprocess import preprocess_for_clip
 from .conditions import sample_posterior
 from .decoding import frames_at_once
+from .references import mix_tokens
 from .residency import Residency
 
 
@@ -18,17 +19,26 @@ def encode_texts(parts: Residency, prompts: Sequence[str]) -> Tensor:
     return parts.use("text", lambda tower: tower.encode(prompts))
 
 
-def encode_image(parts: Residency, image: Tensor) -> Tensor:
-    """An image [3,H,W] of any size -> tokens [2,T or 1,N,D]: its own, and those of mid-grey, which means no image.
+def encode_image(
+    parts: Residency,
+    image: Tensor,
+    negative: Tensor | None = None,
+    references: Sequence[Tensor] = (),
+    weights: Sequence[float] = (),
+) -> Tensor:
+    """An image [3,H,W] of any size -> tokens [2,T or 1,N,D]: its own, mixed with those of references, and those of the negative image.
 
-    CLIP sees the whole image, squeezed to its square, whatever the frame shows of it.
+    Without a negative image they are those of mid-grey, which means no image. CLIP sees the whole image, squeezed to its square,
+    whatever the frame shows of it.
     """
     config: Any = parts.checkpoint.configs["vision"]
-    grey = torch.zeros(1, 3, config.image_size, config.image_size)
-    square = torch.cat([preprocess_for_clip(picture, config.image_size) for picture in (image[None], grey)])
+    unseen = torch.zeros(3, config.image_size, config.image_size) if negative is None else negative
+    pictures = (image, *references, unseen)
+    square = torch.cat([preprocess_for_clip(picture[None], config.image_size) for picture in pictures])
     pixels = square.to(parts.device, parts.dtype)
     tokens = parts.use("vision", lambda tower: tower(pixels))
-    return parts.use("projector", lambda projector: projector(tokens))
+    tokens = parts.use("projector", lambda projector: projector(tokens))
+    return torch.cat([mix_tokens(tokens[:1], tokens[1:-1], weights), tokens[-1:]])
 
 
 def encode_given(parts: Residency, pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, list[Tensor] | None]:

@@ -30,6 +30,8 @@ class Given:
     original: Tensor | None  # t 3 height width; of a clip that goes on, the kept frames alone
     mask: Tensor | None  # 1 1 (t or 1) h w
     kept: Tensor | None  # 1 c k h w: what `original` is as latents, where that is known
+    negative: Tensor | None  # 3 H W, of the context alone
+    references: list[Tensor]  # 3 H W each, likewise
 
 
 def read_given(
@@ -42,7 +44,7 @@ def read_given(
 ) -> Given:
     """`factor`: pixels along a side that one latent pixel covers."""
     frame = (settings.width, settings.height, settings.fit)
-    original, mask = options.get("original"), options.get("mask")
+    original, mask, negative = options.get("original"), options.get("mask"), options.get("negative_image")
     if settings.lock is not None:
         mask = [float(frame == settings.lock) for frame in range(settings.frames)]
     fitted = [fit_image(image, *frame) for image in (images if kept is None else [read_image(kept.frames[0])])]
@@ -55,6 +57,8 @@ def read_given(
         original=None if original is None else read_frames("original", original, count, *frame),
         mask=None if mask is None else read_mask(mask, settings.frames, *frame, factor),
         kept=None if kept is None else _known_latents(kept, settings.height // factor, settings.width // factor),
+        negative=None if negative is None else read_image(negative),
+        references=[read_image(reference) for reference in options.get("references", ())],
     )
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .settings import SHORT_NAMES, Options
+from .options import SHORT_NAMES, Options
 
 MODEL_KEYS = ("model", "variant", "dtype", "extra", "initial_noise")
 _OPTIONS = tuple(name for name in Options.__annotations__ if name not in ("on_progress", "picture_strengths"))
 OPTION_KEYS = (*_OPTIONS, *SHORT_NAMES)
+_LISTS = {"extra": "files", "then": "prompts", "references": "files", "reference_weights": "numbers"}
+_SCALES = ("cfg", "cfg_image", "text_scale", "image_scale")  # a number, or a curve as a text
 _WHOLE = (
     "window",
     "overlap",
@@ -37,6 +39,7 @@ _TEXT = [
     "negative",
     "fuse",
     "motion",
+    "guidance_limits",
     "name",
     "mode",
     "size",
@@ -56,6 +59,7 @@ _TEXT = [
     "guide",
     "mask",
     "original",
+    "negative_image",
     "initial_noise",
     "depth",
     "transition",
@@ -89,21 +93,27 @@ def keyword(key: Any, keys: Sequence[str]) -> str:
 
 def typed(key: str, value: Any) -> Any:
     """The value as its key's kind: a CSV file has only text."""
-    if key in ("extra", "then"):
+    if key in _LISTS:
         listed = value.split(";") if isinstance(value, str) else value
+        if key == "reference_weights":
+            return tuple(_number(key, each) for each in (listed if isinstance(listed, Sequence) else [listed]))
         if isinstance(listed, Sequence) and all(isinstance(each, str) for each in listed):
             return tuple(listed)
-        raise InputError(f"{key} is {value!r}; give a list of {'files' if key == 'extra' else 'prompts'}.")
+        raise InputError(f"{key} is {value!r}; give a list of {_LISTS[key]}.")
     if key in _TEXT:
         if isinstance(value, str):
             return value
         raise InputError(f"{key} is {value!r}; give a text.")
-    if isinstance(value, str):
-        try:
-            value = int(value) if key in _WHOLE else float(value)
-        except ValueError:
-            raise InputError(f"{key} is {value!r}; give a {'whole ' * (key in _WHOLE)}number.") from None
-    return value
+    return value if key in _SCALES and ":" in str(value) else _number(key, value)
+
+
+def _number(key: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(value) if key in _WHOLE else float(value)
+    except ValueError:
+        raise InputError(f"{key} is {value!r}; give a {'whole ' * (key in _WHOLE)}number.") from None
 
 
 def read_model(folder: Path, given: Mapping[str, Any]) -> Model:

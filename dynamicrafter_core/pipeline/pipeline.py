@@ -44,9 +44,10 @@ from .decoding import decode_clip
 from .encoding import encode_given, encode_image, encode_original, encode_texts
 from .given import Given, Kept, read_given
 from .keyframes import Keyframe, fill
+from .options import Options
 from .progress import Stages
 from .residency import Residency
-from .settings import DEFAULT_SEED, MOST_FRAMES, MOST_IN_WINDOWS, Options, Settings, check_mode, settle
+from .settings import DEFAULT_SEED, MOST_FRAMES, MOST_IN_WINDOWS, Settings, check_mode, settle
 from .source_frames import list_frames
 
 if TYPE_CHECKING:
@@ -257,7 +258,8 @@ class Pipeline:
         tokens = None
         if family.image_tokens:
             with stages("image"):
-                tokens = encode_image(parts, given.images[0])
+                more = given.negative, given.references, settings.reference_weights
+                tokens = encode_image(parts, given.images[0], *more)
 
         start_from_image = given.original is None and (given.mask is not None or settings.strength < 1)
         concat, references, original = None, None, None if given.kept is None else given.kept.to(self.device)
@@ -329,7 +331,7 @@ class Pipeline:
                         x,
                         schedule,
                         settings.steps,
-                        settings.text_scale,
+                        settings.text_scale.at(0),
                         settings.motion_scale,
                         self.family.motion_share,
                         step_noise,
@@ -338,7 +340,9 @@ class Pipeline:
                     )
                 return sample_ddim(
                     guided(
-                        in_windows(*clip, lambda part: run_branches(unet, part, settings.motion)), settings.guidance
+                        in_windows(*clip, lambda part: run_branches(unet, part, settings.motion)),
+                        settings.guidance,
+                        schedule,
                     ),
                     x,
                     schedule,

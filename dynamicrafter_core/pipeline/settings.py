@@ -8,24 +8,22 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any
 
 from ..checks import check_integer, check_number
 from ..diffusion.consistency import DISTILLED
-from ..diffusion.guidance import Guidance
+from ..diffusion.curves import Curve
+from ..diffusion.guidance_plan import GuidancePlan, Limits
 from ..diffusion.noise import NoisePrior, check_signal, read_noise
 from ..diffusion.schedule import SPACINGS, TIMESTEPS, Spacing
-from ..diffusion.windows import Fuse, Windows
+from ..diffusion.windows import Windows
 from ..errors import InputError
 from ..families import FAMILIES, FINE_TUNES, Family, Mode
 from ..media.images import FITS, Fit, check_size
 from ..models.motion import Motion
 from .conditions import stretch_of
-from .progress import Progress
-
-if TYPE_CHECKING:
-    from ..media.images import ImageSource
-    from .source_frames import FramesSource
+from .options import Options
+from .references import check_weights
 
 MOST_FRAMES = 256
 MOST_IN_WINDOWS = 100_000
@@ -36,6 +34,7 @@ _NOT_DISTILLED = (
     "eta",
     "spacing",
     "guidance_rescale",
+    "guidance_limits",
     "start_step",
     "strength",
     "original",
@@ -45,50 +44,7 @@ _NOT_DISTILLED = (
 )
 
 
-# What the command line and job files call some options.
-SHORT_NAMES = {"cfg": "text_scale", "cfg_image": "image_scale", "rescale": "guidance_rescale"}
-
-
-class Options(TypedDict, total=False):
-    """The keywords of every run; what is left out (or None) comes from the model's family."""
-
-    negative: str  # what the video should not show
-    seed: int  # the same seed, the same video
-    steps: int  # of denoising
-    text_scale: float  # how strongly the prompt guides (cfg)
-    image_scale: float | None  # how strongly the image guides, where not as strongly as the prompt
-    context_strength: float  # of the image's tokens (lambda), 1: as trained; more holds the picture, less lets it move
-    eta: float  # 0: deterministic DDIM, 1: as much new noise a step as DDPM
-    spacing: Spacing  # of the timesteps
-    guidance_rescale: float  # 0 to 1: against the overexposure of strong guidance
-    fs: int  # motion: a frame stride or frames per second, as the family means it
-    motion_scale: float  # motion guidance, in a model that takes it (T2V-Turbo-v2)
-    frames: int  # the models were trained at 16
-    width: int
-    height: int
-    fit: Fit  # of the image into width x height
-    fps: float  # of the file, not of the motion
-    start_step: int  # below 1000: leave out the noisiest timesteps (conditional image leakage)
-    strength: float  # below 1: start from `original`, or the still image, noised to this share of the steps
-    original: "FramesSource"  # frames that strength and mask refer to, or a video file
-    mask: "ImageSource | Sequence[float]"  # 1 keeps `original`, 0 makes new: [T], [H,W] or [T,H,W], or an image file
-    lock: int  # the frame at which the image stands exactly, in the latents; None: it is a guide only
-    paste: bool  # the locked frame is the image itself, not what the autoencoder makes of it
-    picture_strengths: Sequence[
-        float
-    ]  # the share of the run in which the detail of the image, or of both ends, is shown
-    noise: str  # what frames have in common at first: "plain", "mixed 1", "progressive 1" or "residual 0.5"
-    noise_path: str  # moves that: "pan 0.25 0, zoom 1.2, turn 10, from 0, to 1, ease-in-out", any part of it
-    window: int  # frames the network sees at once of a longer clip; None: all
-    overlap: int  # frames that neighbouring windows share: a quarter of the window, if nothing is said
-    fuse: Fuse  # how what they share is averaged
-    closed_loop: bool  # windows go on from the last frame to the first
-    stride: int  # above 1: also windows of every second frame, of every fourth, ... up to this
-    freenoise: bool  # later windows begin with the noise of earlier ones, shuffled
-    then: Sequence[str]  # prompts of the stretches after the first, of equal length
-    motion: str  # weights in the UNet: "middle 2, ends 1, strength 1.5, temperature 0.8, beside 0.5", any part of it
-    freeinit: int  # how often to begin again from the low frequencies of the clip just made
-    on_progress: Progress  # called with (stage, done, total)
+_TEXTS = ("negative", "noise", "noise_path", "motion", "guidance_limits")
 
 
 @dataclass(frozen=True)
@@ -100,8 +56,8 @@ class Settings:
     negative: str
     seed: int
     steps: int
-    text_scale: float
-    image_scale: float | None
+    text_scale: Curve
+    image_scale: Curve | None
     context_strength: float
     eta: float
     spacing: Spacing
@@ -119,18 +75,22 @@ class Settings:
     freeinit: int
     windows: Windows | None
     motion: Motion
+    guidance_limits: Limits
     then: tuple[str, ...] = ()
     lock: int | None = None
     paste: bool = False
     picture_strengths: tuple[float, ...] = (1.0,)
+    reference_weights: tuple[float, ...] = ()
 
     @property
-    def guidance(self) -> Guidance:
-        return Guidance(self.text_scale, self.image_scale, self.guidance_rescale)
+    def guidance(self) -> GuidancePlan:
+        return GuidancePlan(self.text_scale, self.image_scale, self.guidance_rescale, self.guidance_limits)
 
     def as_dict(self) -> dict[str, Any]:
         """As a saved file gives it back: tuples are lists."""
-        return json.loads(json.dumps(asdict(self)))
+        image_scale = None if self.image_scale is None else self.image_scale.told()
+        scales = {"text_scale": self.text_scale.told(), "image_scale": image_scale}
+        return json.loads(json.dumps(asdict(self) | scales))
 
 
 def settle(
@@ -144,7 +104,7 @@ def settle(
     check_mode(family, mode)
     for name, text in (
         ("prompt", prompt),
-        *((name, given.get(name, "")) for name in ("negative", "noise", "noise_path", "motion")),
+        *((name, given.get(name, "")) for name in _TEXTS),
     ):
         if not isinstance(text, str):
             raise InputError(f"{name} is a {type(text).__name__}; give a text, perhaps an empty one.")
@@ -162,7 +122,7 @@ def settle(
         steps=check_integer(
             "steps", given.get("steps", family.steps), 1, DISTILLED if family.consistency else TIMESTEPS
         ),
-        text_scale=check_number("cfg (text scale)", given.get("text_scale", family.cfg), 0, 100),
+        text_scale=_text_scale(family, given),
         image_scale=_image_scale(mode, given),
         context_strength=_context_strength(family, given),
         eta=check_number("eta", given.get("eta", family.eta), 0, 1),
@@ -181,10 +141,12 @@ def settle(
         freeinit=_freeinit(family, given),
         windows=windows,
         motion=_motion(family, given),
+        guidance_limits=Limits.read(given.get("guidance_limits", "")),
         then=_then(given, frames, windows),
         lock=_lock(mode, given, frames),
         paste=bool(given.get("paste")),
         picture_strengths=_picture_strengths(mode, given),
+        reference_weights=_references(family, given),
     )
 
 
@@ -219,14 +181,23 @@ def _size(
     return width, height
 
 
-def _image_scale(mode: Mode, given: Mapping[str, Any]) -> float | None:
+def _text_scale(family: Family, given: Mapping[str, Any]) -> Curve:
+    scale = Curve.read("cfg (text scale)", given.get("text_scale", family.cfg), 0, 100)
+    if family.consistency and not scale.constant:
+        raise InputError(
+            f"cfg (text scale) is the curve {scale.told()!r}, but {family.name} is distilled for one scale in all its steps; give a number."
+        )
+    return scale
+
+
+def _image_scale(mode: Mode, given: Mapping[str, Any]) -> Curve | None:
     if "image_scale" not in given:
         return None
     if mode == "generate":
         raise InputError(
             f"cfg-image (image scale) is {given['image_scale']!r}, but this run has no image; leave it out."
         )
-    return check_number("cfg-image (image scale)", given["image_scale"], 0, 100)
+    return Curve.read("cfg-image (image scale)", given["image_scale"], 0, 100)
 
 
 def _context_strength(family: Family, given: Mapping[str, Any]) -> float:
@@ -235,6 +206,21 @@ def _context_strength(family: Family, given: Mapping[str, Any]) -> float:
             f"context strength is {given['context_strength']!r}, but {family.name} sees no image; leave it out."
         )
     return check_number("context strength", given.get("context_strength", 1.0), 0, 10)
+
+
+def _references(family: Family, given: Mapping[str, Any]) -> tuple[float, ...]:
+    for name in ("negative_image", "references", "reference_weights"):
+        if name in given and not family.image_tokens:
+            raise InputError(f"{name.replace('_', ' ')} is given, but {family.name} sees no image; leave it out.")
+    if "reference_weights" in given and "references" not in given:
+        raise InputError(
+            f"reference weights is {given['reference_weights']!r} and references is missing; give both, or neither."
+        )
+    references, weights = given.get("references", ()), given.get("reference_weights", ())
+    for name, listed, of in (("references", references, "images"), ("reference weights", weights, "numbers")):
+        if not isinstance(listed, Sequence) or isinstance(listed, str):
+            raise InputError(f"{name} is a {type(listed).__name__}; give a list of {of}.")
+    return check_weights(weights, len(references))
 
 
 def _fs(family: Family, given: Mapping[str, Any]) -> int | None:

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..diffusion.guidance import Guidance, guided
+from ..diffusion.guidance import Guidance, OverRun, guided
 from ..diffusion.noise import NoisePrior, reinitialise
 from ..diffusion.sampling import sample_ddim
 from ..diffusion.schedule import TIMESTEPS, share_done
 from ..models.autoencoder import LATENT_SCALE
 from ..models.layout import to_frames, to_volume
 from ..models.motion import AS_TRAINED, Motion
+from ..pipeline.references import mix_tokens
 from .inputs import Conditioned, encode_image, encode_text
 from .model import Model
 from .objectives import predict
@@ -33,6 +34,10 @@ class Dials:
     motion: Motion = AS_TRAINED
     start_step: int = TIMESTEPS
     freeinit: int = 0
+    guidance: OverRun | None = None  # in place of the scales and the rescale above
+    negative: Tensor | None = None  # pictures [B,3,H,W] in place of grey
+    references: Tensor | None = None  # a picture [B,3,H,W] for each, mixed into the context by this weight
+    reference_weight: float = 1.0
     context: bool = True  # False: the image's tokens are those of a grey picture
 
 
@@ -72,8 +77,10 @@ def generate(
         concat[:, :, -1] = picture_latents(model, last)
     if not dials.vdg:
         concat.zero_()
-    grey = encode_image(model, torch.zeros_like(pictures), frames)
+    grey = encode_image(model, torch.zeros_like(pictures) if dials.negative is None else dials.negative, frames)
     seen = encode_image(model, pictures, frames) if dials.context else grey
+    if dials.references is not None:
+        seen = mix_tokens(seen, encode_image(model, dials.references, frames)[None], [dials.reference_weight])
     said, unsaid = encode_text(model, list(captions)), encode_text(model, [""] * len(captions))
     tokens = {"cond": (said, seen), "uncond": (unsaid, grey), "image_only": (unsaid, seen)}
     strength = dials.image_strength
@@ -94,7 +101,7 @@ def generate(
 
     def sample(x: Tensor) -> Tensor:
         return sample_ddim(
-            guided(run, Guidance(dials.text_scale, dials.image_scale, dials.rescale)),
+            guided(run, dials.guidance or Guidance(dials.text_scale, dials.image_scale, dials.rescale), schedule),
             x,
             schedule,
             dials.steps,

@@ -100,6 +100,11 @@ def plan_film(parts: Parts, text: str, images: Tensor | None, defaults: Mapping[
                 settled = settle(maker, mode_of(take, maker), take.prompt, options, size, SIDE)
         except InputError as error:
             raise InputError(f"{take.where}: {error}") from error
+        scales = (settled.text_scale, settled.image_scale)
+        if not all(scale is None or scale.constant for scale in scales):
+            raise InputError(
+                f"{take.where}: cfg is a curve: give a number, or put DynamiCrafter Guidance on the MODEL."
+            )
         sized = {"width": settled.width, "height": settled.height}
         takes.append(replace(take, options={**take.options, **sized}))
         settings.append(settled)
@@ -278,12 +283,20 @@ def begin_with(
 def run(
     model: ModelPatcher, settings: Settings, positive: list, negative: list, latent: dict[str, Any]
 ) -> dict[str, Any]:
-    image_scale = -1 if settings.image_scale is None else settings.image_scale
+    text_scale, image_scale = (
+        -1.0 if scale is None else scale.told() for scale in (settings.text_scale, settings.image_scale)
+    )
     family = family_of(model, NODE)
     motion_scale = -1 if settings.motion_scale is None or family.motion_scale is None else settings.motion_scale
     rescale = -1 if family.consistency else settings.guidance_rescale
     guider = sampler_settings.make_guider(
-        model, positive, negative, settings.text_scale, image_scale, rescale, motion_scale
+        model,
+        positive,
+        negative,
+        text_scale,
+        image_scale,
+        rescale,
+        motion_scale,  # type: ignore[arg-type]
     )
     spacing = "auto" if family.consistency else settings.spacing
     start = 0 if family.consistency else settings.start_step

@@ -5,7 +5,8 @@ from typing import Any
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ...dynamicrafter_core.diffusion.guidance import Guidance
+from ...dynamicrafter_core.diffusion.curves import Curve
+from ...dynamicrafter_core.diffusion.guidance_plan import GuidancePlan
 from ...dynamicrafter_core.diffusion.schedule import SPACINGS as CORE_SPACINGS
 from ...dynamicrafter_core.diffusion.schedule import TIMESTEPS
 from ...dynamicrafter_core.errors import InputError
@@ -14,6 +15,7 @@ from .conditioning import FRAMES, GUIDANCE, MOTION_SCALE, read, write
 from .consistency import consistency_sigmas
 from .ddim import ddim_sigmas
 from .dual_guidance import FamilyGuider
+from .guidance_plan import asked_of, share_of_run
 from .loading import family_of
 
 SPACINGS = ("auto", *CORE_SPACINGS)
@@ -30,7 +32,7 @@ def make_guider(
 ) -> FamilyGuider:
     """Below 0: the model's own, and for the image the text's. A model that sees no image has no image guidance."""
     family = family_of(model, "DynamiCrafterGuider")
-    text_scale = family.cfg if text_scale < 0 else text_scale
+    text_scale, asked = family.cfg if text_scale < 0 else text_scale, asked_of(model)
     guider = FamilyGuider(model)
     if motion_scale >= 0 and family.motion_scale is None:
         raise InputError(
@@ -45,12 +47,15 @@ def make_guider(
         scales = {GUIDANCE: text_scale, **({MOTION_SCALE: motion_scale} if motion_scale >= 0 else {})}
         # Nothing runs the negative, except a patch such as self-attention guidance: then with the same scales.
         guider.set_conds(write(positive, scales), write(negative, scales))
-        guider.set_guidance(Guidance(1.0))
+        guider.set_guidance(GuidancePlan(Curve.flat(1.0)))
         return guider
-    image_scale = text_scale if image_scale < 0 else image_scale
     guider.set_conds(positive, negative)
-    separate = image_scale if family.projector is not None and image_scale != text_scale else None
-    guider.set_guidance(Guidance(text_scale, separate, family.guidance_rescale if rescale < 0 else rescale))
+    text = Curve.flat(text_scale) if asked.text is None else asked.text
+    image = asked.image
+    if image is None and image_scale >= 0 and family.projector is not None and Curve.flat(image_scale) != text:
+        image = Curve.flat(image_scale)
+    rescale = family.guidance_rescale if rescale < 0 else rescale
+    guider.set_guidance(GuidancePlan(text, image, rescale, asked.limits))
     return guider
 
 
@@ -105,17 +110,35 @@ def describe(model: ModelPatcher, guider: FamilyGuider, sigmas: Tensor, start_st
         motion = f"\nmotion guidance {given.get(MOTION_SCALE, family.motion_scale):g}" if family.motion_scale else ""
         return f"{max(0, len(sigmas) - 1)} steps of one pass, guidance {given[GUIDANCE]:g}{motion}"
     guidance = guider.guidance
-    passes = len(guidance.branches)
-    plural = "es"[: 2 * (passes > 1)]
-    scales = f"{guidance.text_scale:g}" + (
-        "" if guidance.image_scale is None else f" by text and {guidance.image_scale:g} by image"
-    )
-    said = (
-        f"{max(0, len(sigmas) - 1)} steps, {passes} pass{plural} each\nguidance {scales}, rescale {guidance.rescale:g}"
-    )
+    steps = max(0, len(sigmas) - 1)
+    passes = count_passes(guider, sigmas)
+    counted = f"{passes} pass{'es' * (passes != 1)} in all"
+    if guidance.constant:
+        each = len(guidance.at(0).branches)
+        counted = f"{each} pass{'es' * (each > 1)} each"
+    scales = tell(guidance.text) + ("" if guidance.image is None else f" by text and {tell(guidance.image)} by image")
+    said = f"{steps} steps, {counted}\nguidance {scales}, rescale {guidance.rescale:g}"
+    if (guidance.limits.start, guidance.limits.end) != (0, 1):
+        said += f"\nguided from {guidance.limits.start:g} to {guidance.limits.end:g} of the run"
+    if projection := guidance.limits.projection:
+        said += (
+            f"\nparallel part {projection.parallel:g}, norm limit {projection.norm:g}, momentum {projection.momentum:g}"
+        )
     start = start_step or family.start_step
     if start == TIMESTEPS:
         return said
     if family.analytic_noise and initial == files.NONE:
         return f"{said}\nfrom step {start} on; made for the initial noise {family.noise_published}"
     return f"{said}\nfrom step {start} on"
+
+
+def count_passes(guider: FamilyGuider, sigmas: Tensor) -> int:
+    plan, model = guider.guidance, guider.model_patcher.model
+    if plan.constant:
+        return len(plan.at(0).branches) * max(0, len(sigmas) - 1)
+    return sum(len(plan.at(share_of_run(model, sigma[None])).branches) for sigma in sigmas[:-1])
+
+
+def tell(curve: Curve) -> str:
+    told = curve.told()
+    return told if isinstance(told, str) else f"{told:g}"

@@ -28,6 +28,11 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "context strength": {"context_strength": 2.0},
     "image guidance": {"image_scale": 3.0},
     "no guidance": {"text_scale": 1.0},
+    "guidance curve": {"text_scale": "0: 9, 1: 3"},
+    "guidance limits": {"guidance_limits": "from 0.1, to 0.8"},
+    "projected guidance": {"guidance_limits": "parallel 0, norm 0.5, momentum -0.5"},
+    "negative image": {"negative_image": picture(2)},
+    "references": {"references": [picture(3)], "reference_weights": [0.5]},
     "start step": {"start_step": 960},
     "strength below 1": {"strength": 0.5, "original": VIDEO},
     "mask": {"mask": [1.0] * 2 + [0.0] * 2, "original": VIDEO},
@@ -70,7 +75,7 @@ def joined(*options: Mapping[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for each in options:
         for name, value in each.items():
-            made[name] = f"{made[name]}, {value}" if name == "motion" and name in made else value
+            made[name] = f"{made[name]}, {value}" if name in ("motion", "guidance_limits") and name in made else value
     return made
 
 

@@ -103,6 +103,34 @@ def test_a_folder_and_a_csv_file_are_jobs_too(folder: Path, model: str) -> None:
     assert (first.prompt, second.prompt, second.options) == ("a cat, running", "", {"steps": 9})
 
 
+def test_a_scale_is_a_number_or_a_curve(folder: Path) -> None:
+    (folder / "jobs.csv").write_text('image,cfg,cfg-image\np0.png,"0: 9, 1: 3",2\n')
+    (job,) = read_jobs(folder / "jobs.csv")
+    assert job.options == {"text_scale": "0: 9, 1: 3", "image_scale": 2.0}
+    (folder / "jobs.csv").write_text("image,cfg\np0.png,high\n")
+    assert "cfg is 'high'; give a number" in read_jobs(folder / "jobs.csv")[0].error
+
+
+def test_pictures_of_the_context_are_files_beside_the_jobs(folder: Path) -> None:
+    (folder / "jobs.csv").write_text(
+        "image,negative-image,references,reference-weights\np0.png,p1.png,p2.png;p3.png,1;0.5\np0.png,,p2.png,\n"
+    )
+    first, second = read_jobs(folder / "jobs.csv")
+    places = [str(folder / f"p{number}.png") for number in range(4)]
+    assert first.options == {
+        "negative_image": places[1],
+        "references": (places[2], places[3]),
+        "reference_weights": (1.0, 0.5),
+    }
+    assert list(first.files()) == places
+    before = second.fingerprint()
+    (folder / "p2.png").write_bytes((folder / "p1.png").read_bytes())
+    assert second.fingerprint() != before
+    (folder / "jobs.jsonl").write_text('{"image": "p0.png", "references": ["gone.png"]}\n')
+    (refused,) = read_jobs(folder / "jobs.jsonl")
+    assert "gone.png does not exist; check the path" in refused.error
+
+
 def test_defaults_stand_in_the_files_head_and_behind_the_commands(folder: Path) -> None:
     path = lines(
         folder / "jobs.jsonl", {"defaults": {"steps": 4, "seed": 1}}, "# a comment", "", {"image": "p0.png", "seed": 2}

@@ -97,7 +97,7 @@ def test_every_option_reaches_the_run(model_of: ModelOf, spy: Spy, folder: Path)
         "--seed": ("seed", 4),
         "--steps": ("steps", 3),
         "--cfg": ("text_scale", 5.5),
-        "--cfg-image": ("image_scale", 2.5),
+        "--cfg-image": ("image_scale", "0: 2.5, 1: 1"),
         "--context-strength": ("context_strength", 1.5),
         "--eta": ("eta", 0.5),
         "--fs": ("fs", 20),
@@ -106,28 +106,19 @@ def test_every_option_reaches_the_run(model_of: ModelOf, spy: Spy, folder: Path)
         "--negative": ("negative", "dark"),
         "--fps": ("fps", 12.0),
         "--rescale": ("guidance_rescale", 0.3),
+        "--reference-weight": ("reference_weights", 0.5),
         "--spacing": ("spacing", "uniform"),
         "--start-step": ("start_step", 940),
         "--strength": ("strength", 0.9),
     }
     words = [word for option, (_, value) in options.items() for word in (option, str(value))]
     model = ["-m", str(model_of(ANIMATE)), "--variant", "dynamicrafter-1024", "--device", "cpu", "--dtype", "bf16"]
-    command = [
-        "animate",
-        "photo.png",
-        "a cat",
-        *model,
-        *words,
-        "--size",
-        "32x20",
-        "--mask",
-        "mask.png",
-        "-o",
-        "clip.gif",
-    ]
+    files = ["--mask", "mask.png", "--reference", "photo.png", "--negative-image", "mask.png", "-o", "clip.gif"]
+    command = ["animate", "photo.png", "a cat", *model, *words, "--size", "32x20", *files]
     assert main(command) == 0
     settings = read_settings("clip.gif")
     expected = {name: value for name, value in options.values()} | {"width": 32, "height": 20, "dtype": "bfloat16"}
+    expected["reference_weights"] = [0.5]
     assert {name: settings[name] for name in expected} == expected
     assert settings["variant"] == "dynamicrafter_1024"
 

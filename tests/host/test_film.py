@@ -175,6 +175,7 @@ def test_a_script_names_files_of_the_input_folder(film, by_hand, ours, base):
         ("nowhere.png | a cat", "line 3: image 'nowhere.png' is not in ComfyUI's input folder"),
         ("1 | a cat\n | rain", "line 4 has no image, and DynamiCrafter 512 makes no clip of text alone"),
         ("1 | a cat | noise mixed", "line 3: noise is not a setting of DynamiCrafter Film"),
+        ("1 | a cat | cfg 0: 9, 1: 3", "line 3: cfg is a curve: give a number, or put DynamiCrafter Guidance on"),
         ("1 | a cat | steps 0", "line 3: steps is 0; give"),
     ],
 )

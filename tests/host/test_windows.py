@@ -12,7 +12,7 @@ def by_the_library(load, scene, ours, tiny_file, noise_of):
     """The library's guided windows on the same conditioning and noise."""
     import folder_paths
 
-    def run(made, prompts=(), seed=1, **windows):
+    def run(made, prompts=(), seed=1, plan=None, **windows):
         core = "dynamicrafter_core"
         windowed = ours(f"{core}.diffusion.windows")
         conditions = ours(f"{core}.pipeline.conditions")
@@ -36,7 +36,9 @@ def by_the_library(load, scene, ours, tiny_file, noise_of):
         branches = conditions.in_windows(chosen, known, x.shape[2], lambda part: conditions.run_branches(unet, part))
         with torch.inference_mode():
             sampled = ours(f"{core}.diffusion.sampling").sample_ddim(
-                guidance.guided(branches, guidance.Guidance(7.5, 3.0, family.guidance_rescale)),
+                guidance.guided(
+                    branches, plan or guidance.Guidance(7.5, 3.0, family.guidance_rescale), family.schedule()
+                ),
                 x,
                 family.schedule(),
                 3,
@@ -87,6 +89,25 @@ def test_so_does_the_hosts_own_node(freenoise, made, sample, run, extras, by_the
         asked["causal_window_fix"] = False
     (model,) = run("ContextWindowsManual", model=made.model, **asked)
     close(sample(made, model=model, eta=0.0), by_the_library(made, freenoise=freenoise))
+
+
+def test_guidance_over_the_run_is_of_the_whole_clip_in_windows_too(made, sample, run, ours, by_the_library) -> None:
+    core = "dynamicrafter_core.diffusion"
+    curve, plans, projection = (ours(f"{core}.{name}") for name in ("curves", "guidance_plan", "projection"))
+    limits = plans.Limits(0.0, 0.5, projection.Projection(0.0, 0.5, -0.5))
+    plan = plans.GuidancePlan(curve.Curve.read("text", "0: 3, 1: 2", 0, 100), curve.Curve.flat(2.0), 0.7, limits)
+    (model,) = run("DynamiCrafterWindows", model=made.model, **PLAIN)
+    asked = {
+        "text": "0: 3, 1: 2",
+        "image": "2",
+        "start": 0.0,
+        "end": 0.5,
+        "parallel": 0.0,
+        "norm": 0.5,
+        "momentum": -0.5,
+    }
+    (model,) = run("DynamiCrafterGuidance", model=model, **asked)
+    close(sample(made, model=model, eta=0.0, guidance_rescale=0.7), by_the_library(made, plan=plan))
 
 
 def test_combined_prompts_follow_one_another(load, made, sample, run, scene, by_the_library) -> None:

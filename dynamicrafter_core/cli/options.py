@@ -1,0 +1,207 @@
+"""Options that several commands share, in groups, and their kinds of value."""
+
+import argparse
+import re
+
+OUTPUTS = "clip.mp4 (H.264), clip.gif, clip.png (a contact sheet), or clip (a folder of PNG frames)"
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """The checkpoint that a command writes."""
+    parser.add_argument("target", metavar="TARGET", help="a .safetensors file to write")
+    parser.add_argument("--dtype", default="fp16", choices=("fp16", "bf16", "fp32", "keep"), help="(default: fp16)")
+    parser.add_argument(
+        "--layout",
+        default="whole",
+        choices=("whole", "pruned", "split"),
+        help="whole: all parts; pruned: without the CLIP towers; split: a file for each part (default: whole)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace TARGET if it exists")
+    parser.add_argument("--quiet", action="store_true", help="no bar, no notes: errors only")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the model")
+    group.add_argument(
+        "-m",
+        "--model",
+        default="embedded",
+        metavar="FILE",
+        help="a checkpoint (default: the small model that is built in)",
+    )
+    group.add_argument(
+        "--variant", default="auto", metavar="NAME", help="which released model it is, if FILE does not show it"
+    )
+    group.add_argument(
+        "--extra",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file with parts that the model's lacks, such as CLIP towers; may be repeated",
+    )
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    group.add_argument(
+        "--dtype", default="auto", help="auto, fp32, fp16, bf16 (default: fp32 on cpu, else the file's half)"
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the result")
+    group.add_argument(
+        "-o", "--out", action="append", metavar="FILE", help=f"{OUTPUTS}; may be repeated (default: IMAGE-COMMAND.mp4)"
+    )
+    group.add_argument(
+        "--size", type=_size, metavar="WxH", help="sides that 64 divides (default: the model's, upright too)"
+    )
+    group.add_argument("--frames", type=whole, metavar="N", help="(default: 16, as the models were trained)")
+    group.add_argument(
+        "--window", type=whole, metavar="N", help="frames the model sees at once of a longer clip, such as 16"
+    )
+    group.add_argument("--overlap", type=whole, metavar="N", help="of the windows (default: a quarter of --window)")
+    group.add_argument("--fuse", metavar="HOW", help="of the windows: pyramid, flat, overlap-linear (default: pyramid)")
+    group.add_argument(
+        "--closed-loop", action="store_true", default=None, help="windows go on from the last frame to the first"
+    )
+    group.add_argument("--stride", type=whole, metavar="N", help="of the widest windows, 2, 4, ... (default: 1)")
+    group.add_argument(
+        "--freenoise", action="store_true", default=None, help="later windows get the noise of earlier ones, shuffled"
+    )
+    group.add_argument(
+        "--then", action="append", metavar="PROMPT", help="of the next stretch of a clip of windows; may be repeated"
+    )
+    group.add_argument("--fps", type=_number, metavar="F", help="of the file, not of the motion (default: the model's)")
+    group.add_argument("--quiet", action="store_true", help="no bars, no notes: errors only")
+
+
+def add_look(parser: argparse.ArgumentParser, with_image: bool) -> None:
+    group = parser.add_argument_group("the look (defaults: what the model was published with)")
+    group.add_argument(
+        "--seed", type=whole, default=123, metavar="N", help="the same seed, the same clip (default: 123)"
+    )
+    group.add_argument("--negative", default="", metavar="PROMPT", help="what not to show")
+    if with_image:
+        group.add_argument("--negative-image", metavar="IMAGE", help="a picture of what not to show")
+        group.add_argument(
+            "--reference",
+            action="append",
+            dest="references",
+            metavar="IMAGE",
+            help="one more picture in the context; may be repeated",
+        )
+        group.add_argument(
+            "--reference-weight",
+            action="append",
+            type=_number,
+            dest="reference_weights",
+            metavar="W",
+            help="of all references, or of each in turn, beside the image's 1 (default: 1)",
+        )
+    group.add_argument(
+        "--steps", type=whole, metavar="N", help="of denoising; 25 to 50 are usual, 4 to 8 with T2V-Turbo"
+    )
+    group.add_argument(
+        "--cfg",
+        type=_scale,
+        metavar="S",
+        help="how strongly the prompt guides; a curve over the run is '0: 9, 0.5: 7.5, 1: 3'",
+    )
+    if with_image:
+        group.add_argument(
+            "--cfg-image", type=_scale, metavar="S", help="how strongly the image does, if not as strongly"
+        )
+        group.add_argument(
+            "--context-strength", type=_number, metavar="S", help="of the image beside the text; 2 moves less than 1"
+        )
+        group.add_argument(
+            "--fit", default="crop", metavar="HOW", help="of the image: crop, pad, stretch (default: crop)"
+        )
+    group.add_argument(
+        "--fs", type=whole, metavar="N", help="motion: smaller moves more; with the 256 model, larger does"
+    )
+    group.add_argument(
+        "--motion",
+        metavar="WEIGHTS",
+        help="weights inside the UNet: 'middle 2, ends 1, strength 1.5, temperature 0.8, beside 0.5'",
+    )
+    if not with_image:
+        group.add_argument("--motion-scale", type=_number, metavar="S", help="how much T2V-Turbo-v2 moves")
+    group.add_argument("--eta", type=_number, metavar="E", help="0: no new noise between steps, 1: most")
+    group.add_argument(
+        "--guidance-limits",
+        metavar="LIMITS",
+        help="'from 0.1, to 0.8': where in the run there is guidance; 'parallel 0, norm 0.1, momentum -0.5': projects it",
+    )
+    group.add_argument("--rescale", type=_number, metavar="R", help="0 to 1: against overexposure by a strong --cfg")
+    group.add_argument("--spacing", metavar="HOW", help="of the timesteps: uniform, uniform_trailing")
+
+
+def add_start(parser: argparse.ArgumentParser, maskable: bool) -> None:
+    group = parser.add_argument_group("where it starts from")
+    group.add_argument("--start-step", type=whole, metavar="M", help="leave out timesteps from M on; 940 moves more")
+    group.add_argument(
+        "--noise", metavar="KIND", help="what frames share: plain, 'mixed 1', 'progressive 1', 'residual 0.5'"
+    )
+    group.add_argument(
+        "--noise-path", metavar="PATH", help="moves what they share: 'pan 0.25 0, zoom 1.2, turn 10, ease-in-out'"
+    )
+    group.add_argument(
+        "--freeinit", type=whole, metavar="N", help="begin again N times from the clip's low frequencies"
+    )
+    group.add_argument("--initial-noise", metavar="FILE", help="an Analytic-Init file, for --start-step")
+    if maskable:
+        group.add_argument("--strength", type=_number, metavar="S", help="below 1: stay nearer to the still image")
+        group.add_argument("--mask", metavar="IMAGE", help="white stays as still as the image")
+        group.add_argument("--lock", type=whole, metavar="FRAME", help="where IMAGE stands exactly: 0, or any other")
+        group.add_argument("--paste", action="store_true", default=None, help="that frame is IMAGE to the last pixel")
+
+
+def add_camera(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the way (one of --camera and --guide)")
+    way = group.add_mutually_exclusive_group(required=True)
+    way.add_argument(
+        "--camera", metavar="MOTION", help="'orbit left', 'pan right + zoom in', or lines such as '1: yaw 10, z 0.2'"
+    )
+    way.add_argument("--guide", metavar="FILE", help="a video or a folder of views, one a frame, black where unknown")
+    group.add_argument("--depth", metavar="FILE", help="a depth map of IMAGE (default: IMAGE is a plane)")
+    group.add_argument(
+        "--depth-kind", default="disparity", metavar="KIND", help="disparity: white is near; distance: white is far"
+    )
+    group.add_argument(
+        "--depth-range", type=_number, default=8.0, metavar="R", help="farthest by nearest distance (default: 8)"
+    )
+    group.add_argument(
+        "--field-of-view", type=_number, default=55.0, metavar="DEG", help="of IMAGE's longer side (default: 55)"
+    )
+    group.add_argument("--easing", default="smooth", metavar="HOW", help="smooth, linear, in, out (default: smooth)")
+    group.add_argument("--amount", type=_number, default=1.0, metavar="A", help="of the whole motion (default: 1)")
+
+
+def whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _scale(text: str) -> float | str:
+    """A number, or a curve, which is checked with the other settings."""
+    try:
+        return float(text)
+    except ValueError:
+        if ":" in text:
+            return text
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number or a curve, such as '0: 9, 1: 3'") from None
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)\s*[xX*]\s*(\d+)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a width and a height, such as 512x320")
+    return int(match[1]), int(match[2])
