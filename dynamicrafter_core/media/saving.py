@@ -77,9 +77,12 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = min(path.glob("frame_*.png"), default=path) if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"{file} is no file; give one saved by this library, or a folder of its PNG frames.")
+    read = read_mp4_comment if file.suffix.lower() == ".mp4" else _read_image_comment
     try:
-        settings = json.loads(read_mp4_comment(file) if file.suffix.lower() == ".mp4" else _read_image_comment(file))
-    except (OSError, ValueError) as error:
+        settings = json.loads(read(file))
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can lead its reader anywhere
         raise InputError(f"{file} holds no settings; only files saved by this library contain them.") from error
     if not isinstance(settings, dict):
         raise InputError(f"{file} holds a comment that is not a clip's settings.")

@@ -201,3 +201,22 @@ def test_a_file_that_the_system_will_not_read_is_refused_with_its_reason(tmp_pat
     path = stored(tmp_path, "raw")
     monkeypatch.setattr(Path, "open", denied)
     assert "Permission denied" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (torch.eye(3).to_sparse(), "as a sparse_coo tensor"),
+        (torch.empty(3, device="meta"), "as a meta tensor"),
+        (torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "as a quantised tensor"),
+        (torch.zeros(1).expand(2**40), "with fewer numbers than that"),
+    ],
+)
+def test_tensors_that_are_no_plain_weights_are_refused(tensor, words, tmp_path):
+    torch.save({"state_dict": {"ours": tensor}}, tmp_path / "strange.ckpt")
+    assert words in refusal(tmp_path / "strange.ckpt")
+
+
+def test_what_stands_beside_the_weights_under_no_name_is_passed_over(tmp_path):
+    torch.save({"state_dict": STATE, 5: "five", ("a",): 1, "epoch": 3}, tmp_path / "odd.ckpt")
+    assert open_file(tmp_path / "odd.ckpt").metadata == {"epoch": "3"}

@@ -1,0 +1,99 @@
+"""Attempts to break this project, surface by surface, and a table of what was tried, how often, and what was found.
+
+python -m benchmarks.torture                            every surface for a minute, from seed 0
+python -m benchmarks.torture jobs cli --minutes 60      these for an hour each
+python -m benchmarks.torture jobs --seed 4711 --once    one trial again, in this process, with its trace
+"""
+
+import argparse
+import itertools
+import sys
+import tempfile
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from .child import surface_at
+from .runner import Found, Tally, drive
+from .surface import Room, chance_of
+
+FUZZERS = {
+    "safetensors": "benchmarks.torture.checkpoints:SAFETENSORS",
+    "pickle": "benchmarks.torture.checkpoints:PICKLE",
+    "pictures": "benchmarks.torture.pictures:PICTURES",
+    "settings": "benchmarks.torture.pictures:SETTINGS",
+    "videos": "benchmarks.torture.videos:VIDEOS",
+    "data": "benchmarks.torture.videos:DATA",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    what: str
+    tally: Tally
+
+    def __str__(self) -> str:
+        tally, minutes = self.tally, self.tally.seconds / 60
+        counts = (tally.tried, tally.outcomes["result"], tally.outcomes["refused"], len(tally.distinct))
+        return f"| {self.name} | {self.what} | {minutes:.1f} | {' | '.join(f'{count:,}' for count in counts)} |"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.torture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("surfaces", nargs="*", metavar="SURFACE", help=f"any of {', '.join(FUZZERS)} (default: all)")
+    parser.add_argument("--minutes", type=float, default=1.0, help="for each surface (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first trial; the next has the next (default: 0)")
+    parser.add_argument("--once", action="store_true", help="only that trial, in this process, with its trace")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.surfaces) - set(FUZZERS):
+        parser.error(f"there is no surface {min(unknown)}; the surfaces are {', '.join(FUZZERS)}")
+    names = options.surfaces or list(FUZZERS)
+    if options.once:
+        return once(FUZZERS[names[0]], options.seed)
+    rows = []
+    for name in names:
+        sys.stderr.write(f"{name} ...\n")
+        rows.append(fuzz(name, options.seed, 60 * options.minutes))
+    sys.stdout.write(table(rows))
+    return 1 if any(row.tally.found for row in rows) else 0
+
+
+def fuzz(name: str, seed: int, seconds: float) -> Row:
+    known: set[str] = set()
+
+    def tell(found: Found) -> None:
+        kind = found.text.split(":")[0]
+        if kind not in known:
+            known.add(kind)
+            sys.stderr.write(f"  --seed {found.seed}: {found.text[:300]}\n")
+
+    tally = drive(FUZZERS[name], itertools.count(seed), seconds, tell)
+    return Row(name, surface_at(FUZZERS[name]).what, tally)
+
+
+def table(rows: list[Row]) -> str:
+    heads = ("surface", "what was tried", "minutes", "trials", "results", "refused in a sentence", "kinds of findings")
+    return "\n".join([f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads), *map(str, rows)]) + "\n"
+
+
+def once(place: str, seed: int) -> int:
+    surface = surface_at(place)
+    if surface.prepare is not None:
+        surface.prepare()
+    with tempfile.TemporaryDirectory(prefix="torture-") as name:
+        room = Room(Path(name) / "room")
+        room.furnish()
+        attempt = surface.make(chance_of(surface.name, seed), room)
+        try:
+            sys.stdout.write(f"result: {attempt()!r}\n"[:2000])
+        except Exception:
+            traceback.print_exc()
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
