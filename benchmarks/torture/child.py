@@ -39,9 +39,9 @@ def main(place: str) -> None:
     faulthandler.enable()
     surface = surface_at(place)
     with tempfile.TemporaryDirectory(prefix="torture-") as name:
-        tempfile.tempdir = str(Path(name) / "room" / "out")
         if surface.prepare is not None:
             surface.prepare()
+        tempfile.tempdir = str(Path(name) / "room" / "out")
         _limit_memory()
         guard, room = Guard(), Room(Path(name) / "room")
         _answer(answers, {"ready": True})

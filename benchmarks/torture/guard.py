@@ -33,6 +33,7 @@ _CHANGES = {  # event -> which of its arguments are paths that change
     "os.link": (1,),
     "os.symlink": (1,),
 }
+_FOLLOWS_NONE = getattr(os, "O_NOFOLLOW", 0)
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -60,8 +61,8 @@ class Guard:
             self._refuse(f"starts a process ({event} {given[0]!r})")
         elif event in _NETWORK:
             self._refuse(f"asks for the network ({event} {given[-1]!r})")
-        elif event == "open" and isinstance(given[2], int) and given[2] & _WRITES and not isinstance(given[0], int):
-            self._check_path(given[0], "writes")
+        elif event == "open" and isinstance(given[2], int) and given[2] & _WRITES:
+            self._check_path(given[0], "makes" if given[2] & _FOLLOWS_NONE else "writes")
         elif event in _CHANGES:
             for place in _CHANGES[event]:
                 self._check_path(given[place], event)
@@ -69,11 +70,13 @@ class Guard:
     def _check_path(self, path: Any, how: str) -> None:
         if path is None or isinstance(path, int):  # an open file, which had its own event
             return
+        if how == "writes" and os.path.isdir(path):  # a probe whether a file could be made there, which leaves none
+            return
         # What is removed, renamed or made is the name itself; what is opened is what a link leads to.
         name = os.fsdecode(path)
         folder, base = os.path.split(os.path.abspath(name))
         real = os.path.realpath(name) if how == "writes" else os.path.join(os.path.realpath(folder), base)
-        if real != os.devnull and self.allowed not in Path(real).parents and Path(real) != self.allowed:
+        if real != os.devnull and not real.startswith("/proc/") and self.allowed not in Path(real).parents and Path(real) != self.allowed:
             self._refuse(f"changes a file outside the output folder ({how} {name!r})")
 
     def _refuse(self, what: str) -> None:

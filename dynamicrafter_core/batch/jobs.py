@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..families import Mode
 from ..media.images import SUFFIXES
 from ..pipeline.settings import SHORT_NAMES, Options
@@ -112,7 +112,7 @@ class Job:
         for path in self.files():
             digest.update(_content(Path(path)))
         for path in (self.model.model, *self.model.extra):
-            digest.update(str(Path(path).stat().st_size if Path(path).is_file() else 0).encode())
+            digest.update(str(Path(path).stat().st_size if os.path.isfile(Path(path)) else 0).encode())
         return digest.hexdigest()[:32]
 
     def files(self) -> Iterator[str]:
@@ -150,7 +150,9 @@ class Reader:
                 yield self._job(number, where, entry)
             except InputError as error:
                 name = entry.get("name") if isinstance(entry, Mapping) else None
-                yield Refused(number, where, name if isinstance(name, str) else f"{number:04d}", f"{where}: {error}")
+                yield Refused(
+                    number, where, one_line(name) if isinstance(name, str) else f"{number:04d}", f"{where}: {error}"
+                )
 
     def _job(self, number: int, where: str, entry: Any) -> Job:
         if isinstance(entry, Exception):
@@ -167,7 +169,7 @@ class Reader:
         for key in _FILE_KEYS:
             if key in given:
                 given[key] = str(self.folder / given[key])
-                if not Path(given[key]).exists():
+                if not os.path.exists(Path(given[key])):
                     raise InputError(f"{key} {given[key]} does not exist; check the path.")
         images = _images(mode, given)
         guide = _guide(mode, given)
@@ -209,17 +211,19 @@ def read_jobs(
     if not isinstance(source, (str, os.PathLike)):
         return list(Reader(Path(), common).read((f"job {number}", entry) for number, entry in enumerate(source, 1)))
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         pictures = sorted(each.name for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
         if not pictures:
             raise InputError(f"{path} holds no pictures; give a folder of {', '.join(SUFFIXES)} files.")
         return list(Reader(path, common).read((name, {"image": name}) for name in pictures))
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} does not exist; give a .jsonl or .csv file of jobs, or a folder of pictures.")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text ({error}); save it as UTF-8.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     entries = list(_csv(path, text) if path.suffix.lower() == ".csv" else _json_lines(path, text))
     if entries and isinstance(entries[0][1], Mapping) and set(entries[0][1]) == {"defaults"}:
         where, head = entries.pop(0)
@@ -318,8 +322,8 @@ def _guide(mode: str, given: Mapping[str, Any]) -> str | Mapping[str, Any] | Non
 def _model(folder: Path, given: Mapping[str, Any]) -> Model:
     model = given.get("model", "embedded")
     near = folder / model
-    extra = tuple(str(folder / each) if (folder / each).exists() else each for each in given.get("extra", ()))
-    path = str(near) if model != "embedded" and near.exists() else model
+    extra = tuple(str(folder / each) if os.path.exists(folder / each) else each for each in given.get("extra", ()))
+    path = str(near) if model != "embedded" and os.path.exists(near) else model
     return Model(path, given.get("variant", "auto"), given.get("dtype", "auto"), extra, given.get("initial_noise"))
 
 
@@ -336,8 +340,11 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _content(path: Path) -> bytes:
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
     digest = hashlib.sha256()
-    for each in files:
-        digest.update(each.name.encode() + b"\0" + each.read_bytes())
+    try:
+        inside = sorted(each for each in path.iterdir() if each.is_file()) if os.path.isdir(path) else [path]
+        for each in inside:
+            digest.update(each.name.encode("utf-8", "surrogateescape") + b"\0" + each.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions and its disk.") from error
     return digest.digest()

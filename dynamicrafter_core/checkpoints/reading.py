@@ -91,16 +91,16 @@ def open_file(path: str | os.PathLike[str]) -> Opened:
 
 
 def _check_exists(path: Path) -> None:
-    if path.is_dir():
+    if os.path.isdir(path):
         inside = sorted(entry.name for entry in path.iterdir() if entry.suffix in SUFFIXES)
         hint = f"give a file in it, such as {path / inside[0]}" if inside else "and it holds no checkpoint"
         raise InputError(f"{path} is a folder, not a checkpoint file; {hint}.")
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{path} does not exist; {_near(path)}.")
 
 
 def _near(path: Path) -> str:
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         return f"nor does its folder {path.parent}"
     others = sorted(entry.name for entry in path.parent.iterdir() if entry.suffix in SUFFIXES)
     close = difflib.get_close_matches(path.name, others, n=3, cutoff=0.4)

@@ -20,9 +20,9 @@ _ANIMATED = (".gif", ".webp", ".png", ".apng")
 def read_clip(path: str | os.PathLike[str], at_most: int = 4096) -> "list[np.ndarray]":
     """Frames [H,W,3] in uint8, and an error where there are none, or more than `at_most`."""
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{path} does not exist; give a video, or a folder of pictures.")
-    read = _in_folder if path.is_dir() else _animated if path.suffix.lower() in _ANIMATED else _in_video
+    read = _in_folder if os.path.isdir(path) else _animated if path.suffix.lower() in _ANIMATED else _in_video
     frames, held = [], 0
     for frame in islice(read(path), at_most + 1):
         held += frame.nbytes
@@ -43,7 +43,7 @@ def read_rate(path: str | os.PathLike[str]) -> float | None:
     import av
 
     path = Path(path)
-    if path.is_dir() or path.suffix.lower() in (*_ANIMATED, *SUFFIXES):
+    if os.path.isdir(path) or path.suffix.lower() in (*_ANIMATED, *SUFFIXES):
         return None
     with _refusing(path, "decoded as a video"), av.open(str(path)) as container:
         stream = next(iter(container.streams.video), None)

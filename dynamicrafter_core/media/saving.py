@@ -36,11 +36,11 @@ def check_target(target: str | os.PathLike[str]) -> Path:
         raise InputError(f"output {os.fspath(target)!r} names no file; give one that ends in {KINDS}.")
     if kind not in _WRITERS:
         raise InputError(f"output {path} ends in {path.suffix}; give {KINDS}.")
-    if kind and path.is_dir():
+    if kind and os.path.isdir(path):
         raise InputError(f"output {path} is a folder; give the name of a file in it.")
-    if not kind and path.is_file():
+    if not kind and os.path.isfile(path):
         raise InputError(f"output {path} is a file; give the folder of PNG frames another name, or end in {KINDS}.")
-    if not kind and path.is_dir():
+    if not kind and os.path.isdir(path):
         foreign = next((entry.name for entry in path.iterdir() if not entry.match("frame_*.png")), None)
         if foreign:
             raise InputError(f"output folder {path} holds other files, such as {foreign}; give a new folder.")
@@ -74,8 +74,8 @@ def save_clip(
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The settings that save_clip put into a file, or into the frames of a folder."""
     path = Path(path)
-    file = min(path.glob("frame_*.png"), default=path) if path.is_dir() else path
-    if not file.is_file():
+    file = min(path.glob("frame_*.png"), default=path) if os.path.isdir(path) else path
+    if not os.path.isfile(file):
         raise InputError(f"{file} is no file; give one saved by this library, or a folder of its PNG frames.")
     read = read_mp4_comment if file.suffix.lower() == ".mp4" else _read_image_comment
     try:

@@ -97,15 +97,17 @@ def recipes_folder() -> Path:
 def read_recipe(given: str | os.PathLike[str]) -> Recipe:
     """A JSON file, or the name of a recipe that comes with the package (embedded, pictures, tiny)."""
     path = Path(given)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not os.path.exists(path):
         path = recipes_folder() / f"{path.name}.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         known = ", ".join(sorted(entry.stem for entry in recipes_folder().glob("*.json")))
         raise InputError(f"There is no recipe {os.fspath(given)!r}; give a JSON file, or one of {known}.")
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         raw = json.loads(text)
-    except ValueError as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}.") from error
     if not isinstance(raw, dict):
         raise InputError(f"{path} holds a {type(raw).__name__}; a recipe is an object of settings.")

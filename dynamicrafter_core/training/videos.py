@@ -88,18 +88,18 @@ class VideoClips:
 
 def find_items(path: Path) -> list[Item]:
     """Everything captioned under `path` (a folder or a tar), in the order of names."""
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{path} does not exist; give a folder of captioned videos, or a tar of them.")
-    if path.is_file():
+    if os.path.isfile(path):
         return _in_tar(path)
     found: list[Item] = []
     for text in sorted(path.rglob("*.txt")):
         stem = text.with_suffix("")
-        video = next((stem.with_suffix(suffix) for suffix in VIDEOS if stem.with_suffix(suffix).is_file()), None)
+        video = next((stem.with_suffix(suffix) for suffix in VIDEOS if os.path.isfile(stem.with_suffix(suffix))), None)
         read = _decoded(text.read_bytes, text)
         if video is not None:
             found.append(Item(str(video), _later(_Video, video), read))
-        elif stem.is_dir():
+        elif os.path.isdir(stem):
             shots = sorted(file for file in stem.iterdir() if file.suffix.lower() in IMAGES)
             if shots:
                 found.append(Item(str(stem), _later(_Frames, shots), read))
