@@ -3,7 +3,7 @@
 import math
 import numbers
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -58,7 +58,9 @@ def is_of(value: Any, hint: Any) -> bool:
             return False
         return all(is_of(each, inside[0] if inside[-1] is ... else inside[at]) for at, each in enumerate(value))
     if origin is Mapping:
-        return isinstance(value, Mapping)
+        return isinstance(value, Mapping) and all(is_of(each, inside[1]) for each in value.values())
+    if origin is Sequence:
+        return isinstance(value, (tuple, list)) and all(is_of(each, inside[0]) for each in value)
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(as_float(value))
     if hint is int:
@@ -66,3 +68,17 @@ def is_of(value: Any, hint: Any) -> bool:
     if hint in (bool, str, type(None)):
         return isinstance(value, hint)
     return True
+
+
+def kind_of(hint: Any) -> str:
+    """What `is_of` accepts, in words."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inside))}"
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(map(kind_of, inside)))
+    if origin in (tuple, Sequence):
+        return "a list"
+    if origin is Mapping:
+        return "an object"
+    return {float: "a number", int: "a whole number", bool: "true or false", type(None): "null"}.get(hint, "a text")

@@ -24,6 +24,12 @@ FUZZERS = {
     "settings": "benchmarks.torture.pictures:SETTINGS",
     "videos": "benchmarks.torture.videos:VIDEOS",
     "data": "benchmarks.torture.videos:DATA",
+    "cli": "benchmarks.torture.commands:COMMANDS",
+    "jobs": "benchmarks.torture.jobs:JOBS",
+    "words": "benchmarks.torture.words:WORDS",
+    "options": "benchmarks.torture.words:OPTIONS",
+    "prompts": "benchmarks.torture.words:PROMPTS",
+    "recipes": "benchmarks.torture.recipes:RECIPES",
 }
 
 

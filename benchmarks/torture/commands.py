@@ -77,7 +77,16 @@ RIGHT: dict[str, tuple[str, ...]] = {  # an option's good values, by its name
 }
 WRITTEN = ("out", "output", "target")  # where these lead is the user's own wish
 OWN = ("link", "folder", "/dev/null", "no\udce9t.png", ".", "", "link/x.gif", "none/x.gif")
-FILES = ("../given/nothing", "../given", "../given/text.txt", "../given/empty", "link", "../given/no\udce9t.png", "/dev/null", "../given/cut.png")
+FILES = (
+    "../given/nothing",
+    "../given",
+    "../given/text.txt",
+    "../given/empty",
+    "link",
+    "../given/no\udce9t.png",
+    "/dev/null",
+    "../given/cut.png",
+)
 
 
 @lru_cache
@@ -159,12 +168,19 @@ def wrong_value(action: argparse.Action, chance: Random) -> str:
 
 def altered_text(right: str, chance: Random) -> str:
     place = chance.randrange(len(right) + 1)
-    return right[:place] + chance.choice((text(chance), right, "", ",", " ", ":", "=", "-1", "nan", "1e999")) + right[place + chance.randrange(3) :]
+    return (
+        right[:place]
+        + chance.choice((text(chance), right, "", ",", " ", ":", "=", "-1", "nan", "1e999"))
+        + right[place + chance.randrange(3) :]
+    )
 
 
 def run(words: list[str], room: Room) -> None:
     """As a terminal would: no word of a system's arguments holds a zero, and what is not UTF-8 is a surrogate of the lower half."""
-    given = [os.fsdecode(word.replace("\0", "").encode("utf-8", "surrogateescape" if fit(word) else "replace")) for word in words]
+    given = [
+        os.fsdecode(word.replace("\0", "").encode("utf-8", "surrogateescape" if fit(word) else "replace"))
+        for word in words
+    ]
     status, said = at_terminal(lambda: main(given), room)
     if "Traceback" in said or status not in (0, 1, 2, 3):
         raise Finding(f"ends with status {status} and {said[-200:]!r}")
@@ -203,11 +219,30 @@ def prepare() -> None:
         room = Room(Path(folder) / "room")
         room.furnish()
         furnish(room)
-        words = ["animate", "../given/a.png", "x", "--steps", "1", "--size", "64x64", "--frames", "2", "-o", "new.mp4", "-o", "new.gif"]
+        words = [
+            "animate",
+            "../given/a.png",
+            "x",
+            "--steps",
+            "1",
+            "--size",
+            "64x64",
+            "--frames",
+            "2",
+            "-o",
+            "new.mp4",
+            "-o",
+            "new.gif",
+        ]
         status, said = at_terminal(lambda: main(words), room)
         assert status == 0, said
         at_terminal(lambda: main(["train", "tiny", "--minutes", "0", "-o", "run"]), room)
         sys.stderr.write(said)
 
 
-COMMANDS = Surface("cli", "every option of every command: numbers, names, texts and files that are wrong, links in the output folder", make_words, prepare)
+COMMANDS = Surface(
+    "cli",
+    "every option of every command: numbers, names, texts and files that are wrong, links in the output folder",
+    make_words,
+    prepare,
+)

@@ -76,7 +76,12 @@ class Guard:
         name = os.fsdecode(path)
         folder, base = os.path.split(os.path.abspath(name))
         real = os.path.realpath(name) if how == "writes" else os.path.join(os.path.realpath(folder), base)
-        if real != os.devnull and not real.startswith("/proc/") and self.allowed not in Path(real).parents and Path(real) != self.allowed:
+        if (
+            real != os.devnull
+            and not real.startswith("/proc/")
+            and self.allowed not in Path(real).parents
+            and Path(real) != self.allowed
+        ):
             self._refuse(f"changes a file outside the output folder ({how} {name!r})")
 
     def _refuse(self, what: str) -> None:

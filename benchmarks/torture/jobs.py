@@ -19,7 +19,13 @@ KINDS = ("animate", "fly", "generate")
 
 
 def right_job(chance: Random) -> dict[str, Any]:
-    job: dict[str, Any] = {"image": chance.choice(("a.png", "b.jpg")), "steps": 1, "size": "64x64", "frames": chance.choice((1, 2, 4)), "seed": 1}
+    job: dict[str, Any] = {
+        "image": chance.choice(("a.png", "b.jpg")),
+        "steps": 1,
+        "size": "64x64",
+        "frames": chance.choice((1, 2, 4)),
+        "seed": 1,
+    }
     for key in chance.sample(KEYS, chance.choice((0, 0, 1, 3))):
         if key in RIGHT and key not in ("image", "last", "model", "size"):
             right = chance.choice(RIGHT[key]).removeprefix("../given/")
@@ -40,7 +46,9 @@ def wrong_job(chance: Random) -> Any:
             case 2:
                 job["name"] = name(chance)
             case 3:
-                job[chance.choice(("image", "last", "mask", "original", "depth", "guide", "initial_noise", "model"))] = name(chance)
+                job[
+                    chance.choice(("image", "last", "mask", "original", "depth", "guide", "initial_noise", "model"))
+                ] = name(chance)
             case 4:
                 job["prompt"] = text(chance, 2000)
             case 5:
@@ -50,7 +58,9 @@ def wrong_job(chance: Random) -> Any:
 
 def written(chance: Random) -> tuple[str, bytes]:
     """A file's suffix, and what is in it."""
-    jobs = [right_job(chance) if chance.random() < 0.3 else wrong_job(chance) for _ in range(chance.choice((1, 1, 2, 3)))]
+    jobs = [
+        right_job(chance) if chance.random() < 0.3 else wrong_job(chance) for _ in range(chance.choice((1, 1, 2, 3)))
+    ]
     if chance.random() < 0.3:
         rows = [job for job in jobs if isinstance(job, dict)]
         keys = list(dict.fromkeys(str(key) for job in rows for key in job))
@@ -95,4 +105,9 @@ def make_jobs(chance: Random, room: Room) -> Callable[[], object]:
     return attempt
 
 
-JOBS = Surface("jobs", "files of jobs, JSON and CSV: keys, values, names, prompts and structure that are wrong; links in the output folder", make_jobs, prepare)
+JOBS = Surface(
+    "jobs",
+    "files of jobs, JSON and CSV: keys, values, names, prompts and structure that are wrong; links in the output folder",
+    make_jobs,
+    prepare,
+)

@@ -18,7 +18,16 @@ from .stubs import Accepted, without_networks
 from .surface import Finding, Room, Surface
 
 PARTS = {
-    "motion": ("middle 2", "ends 0.5", "from 0", "to 0.5", "strength 1 1.5", "temperature 0.8", "beside 0.5", "in-place 0.5"),
+    "motion": (
+        "middle 2",
+        "ends 0.5",
+        "from 0",
+        "to 0.5",
+        "strength 1 1.5",
+        "temperature 0.8",
+        "beside 0.5",
+        "in-place 0.5",
+    ),
     "noise": ("plain", "mixed 1", "progressive 2", "residual 0.5"),
     "noise_path": ("pan 0.25 0", "zoom 1.2", "turn 10", "from 0.2", "to 0.8", "ease-in-out"),
     "camera": ("orbit left", "pan right", "zoom in", "0.5: yaw 10, z 0.2", "1: x 1 y 2", "+", "\n", ":", "#"),
@@ -30,7 +39,9 @@ def phrase(language: str, chance: Random) -> str:
     for _ in range(chance.choice((0, 1, 2))):
         at = chance.randrange(len(pieces))
         words = pieces[at].split(" ")
-        words[chance.randrange(len(words))] = chance.choice((text(chance), str(number(chance)), chance.choice(("-1", "1e308", "1e-320", "0", ""))))
+        words[chance.randrange(len(words))] = chance.choice(
+            (text(chance), str(number(chance)), chance.choice(("-1", "1e308", "1e-320", "0", "")))
+        )
         pieces[at] = " ".join(words)
     return chance.choice((", ", "+", "\n", " ", ",")).join(pieces)
 
@@ -83,9 +94,13 @@ def long_text(chance: Random) -> str:
         case 2:
             return "".join(chr(chance.randrange(0x110000)) for _ in range(300))
         case 3:
-            return chance.choice(("a", "waves ", "é", "画", "\U0001f30a", "\u0301", "&amp;", "<", "_", "1", "\u200d")) * chance.choice((1000, 100_000))
+            return chance.choice(
+                ("a", "waves ", "é", "画", "\U0001f30a", "\u0301", "&amp;", "<", "_", "1", "\u200d")
+            ) * chance.choice((1000, 100_000))
         case _:
-            return " ".join("".join(chr(chance.randrange(97, 123)) for _ in range(chance.randrange(1, 12))) for _ in range(3000))
+            return " ".join(
+                "".join(chr(chance.randrange(97, 123)) for _ in range(chance.randrange(1, 12))) for _ in range(3000)
+            )
 
 
 PIPELINE: list[Pipeline] = []
@@ -105,11 +120,22 @@ def try_prompt(prompt: str, negative: str) -> None:
     with without_networks():
         try:
             image = torch.zeros(3, 64, 64)
-            finite(PIPELINE[0].animate(image, prompt, negative=negative, width=64, height=64, frames=1, steps=1).frames.float())
+            finite(
+                PIPELINE[0]
+                .animate(image, prompt, negative=negative, width=64, height=64, frames=1, steps=1)
+                .frames.float()
+            )
         except Accepted:
             pass
 
 
 WORDS = Surface("words", "motions, noises and weights in words: numbers that are none, huge, endless lists", make_words)
-OPTIONS = Surface("options", "the library's keywords: every kind of value for every option, of every variant", make_options)
-PROMPTS = Surface("prompts", "to 100,000 characters, of every plane of Unicode, halves of characters, marks, emoji, no spaces", make_prompts, open_pipeline)
+OPTIONS = Surface(
+    "options", "the library's keywords: every kind of value for every option, of every variant", make_options
+)
+PROMPTS = Surface(
+    "prompts",
+    "to 100,000 characters, of every plane of Unicode, halves of characters, marks, emoji, no spaces",
+    make_prompts,
+    open_pipeline,
+)

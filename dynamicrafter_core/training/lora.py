@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..atomic import written_whole
+from ..checks import check_integer, check_number
 from ..errors import InputError
 from ..models.transformers import TemporalTransformer
 from .model import Model
@@ -49,7 +50,9 @@ def attach_lora(model: Model, settings: Mapping[str, Any], seed: int) -> Lora:
     """`settings`: rank (8), alpha (rank), layers (spatial, temporal or both). The UNet itself stays as it is."""
     given = {"rank": 8, "layers": list(LAYERS), **settings}
     given.setdefault("alpha", given["rank"])
-    chosen = tuple(given["layers"])
+    check_integer("the LoRA's rank", given["rank"], 1, 4096)
+    check_number("the LoRA's alpha", given["alpha"])
+    chosen = tuple(given["layers"]) if isinstance(given["layers"], (list, tuple)) else (given["layers"],)
     if unknown := sorted(set(given) - {"rank", "alpha", "layers"}) or [each for each in chosen if each not in LAYERS]:
         raise InputError(
             f"The recipe's lora names {unknown[0]!r}; it has rank, alpha and layers ({', '.join(LAYERS)})."

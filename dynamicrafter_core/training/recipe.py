@@ -9,11 +9,11 @@ import difflib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_type_hints
 
-from ..checks import check_integer, check_number
+from ..checks import check_integer, check_number, is_of, kind_of
 from ..errors import InputError
 
 Objective = Literal["autoencoder", "towers", "diffusion"]
@@ -118,13 +118,11 @@ def parse_recipe(raw: Mapping[str, Any], where: str = "The recipe", source: str 
     if not isinstance(raw.get("stages"), list) or not raw["stages"]:
         raise InputError(f"{where} has no stages; give a list of at least one.")
     stages = tuple(_stage(each, f"{where}, stage {number}") for number, each in enumerate(raw["stages"], 1))
-    names = [stage.name for stage in stages]
+    names: list[str] = [stage.name for stage in stages]
     if len(set(names)) < len(names):
         raise InputError(f"{where} has stages of the same name ({', '.join(names)}); give each its own.")
     recipe = _fill(Recipe, {**raw, "stages": stages, "source": source or json.dumps(dict(raw))}, where)
     check_integer("seed", recipe.seed, 0, 2**63 - 1)
-    if recipe.precision not in PRECISIONS:
-        raise InputError(f"{where} has the precision {recipe.precision!r}; give one of {', '.join(PRECISIONS)}.")
     return recipe
 
 
@@ -133,8 +131,6 @@ def _stage(raw: Any, where: str) -> Stage:
         raise InputError(f"{where} is {raw!r}; give an object with name, objective, train, steps and batch.")
     timesteps = _fill(Timesteps, raw.get("timesteps", {}), f"{where}, timesteps")
     stage = _fill(Stage, {**raw, "timesteps": timesteps}, where)
-    if stage.objective not in OBJECTIVES:
-        raise InputError(f"{where} has the objective {stage.objective!r}; give one of {', '.join(OBJECTIVES)}.")
     check_integer(f"{where}: steps", stage.steps, 1, 10**9)
     check_integer(f"{where}: batch", stage.batch, 1, 10**6)
     check_integer(f"{where}: reuse", stage.reuse, 1, 10**6)
@@ -150,7 +146,9 @@ _Record = TypeVar("_Record", Recipe, Stage, Timesteps)
 
 def _fill(record: type[_Record], raw: Mapping[str, Any], where: str) -> _Record:
     """The record with these values; comments ("//...") are passed over, unknown names refused with the nearest known."""
-    known = {each.name for each in fields(record)}
+    if not isinstance(raw, Mapping):
+        raise InputError(f"{where} is {raw!r}; give an object of settings.")
+    known = get_type_hints(record)
     values = {name: value for name, value in raw.items() if not name.startswith("//")}
     for name in values:
         if name not in known:
@@ -159,6 +157,9 @@ def _fill(record: type[_Record], raw: Mapping[str, Any], where: str) -> _Record:
                 f"{where} has an unknown setting {name!r}{f'; the nearest is {close[0]}' if close else ''}."
             )
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    for name, value in values.items():
+        if not is_of(value, known[name]):
+            raise InputError(f"{where} has the {name} {value!r}; give {kind_of(known[name])}.")
     try:
         return record(**values)
     except TypeError as error:
