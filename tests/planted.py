@@ -4,11 +4,13 @@ import ctypes
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from benchmarks.torture import canary
 from benchmarks.torture.surface import Finding, Room, Surface
+from benchmarks.torture.victims import Victim
 from dynamicrafter_core.errors import InputError
 
 
@@ -66,3 +68,22 @@ def _without_events(room: Room) -> None:
 def _through_a_link(room: Room) -> None:
     (room.out / "link").symlink_to(room.victim)
     (room.out / "link").write_text("over it")
+
+
+def _write_in_place(given: Path, out: Path) -> int:
+    """What stands under the file's own name is half of it, most of the time."""
+    with (out / "model.bin").open("wb") as file:
+        for number in range(20):
+            file.write(bytes([number]) * 1000)
+            file.flush()
+            time.sleep(0.01)
+    return 0
+
+
+def _write_and_fail(given: Path, out: Path) -> int:
+    (out / ".model.part").write_bytes(b"half")
+    return 2
+
+
+HALF_WRITTEN = Victim("half", lambda given: None, (_write_in_place,))
+LEAVES_BEHIND = Victim("leaves", lambda given: None, (_write_and_fail,))

@@ -1,5 +1,7 @@
 """The short form of `make torture`: every surface with fixed seeds. And torture finds the faults that were planted for it."""
 
+import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -85,3 +87,35 @@ def test_a_planted_hang_is_found(drive: Callable, monkeypatch: pytest.MonkeyPatc
     tally = drive("tests.planted:HANG", range(6), 60.0)
     assert {found.text for found in tally.found} == {"hangs for more than 1 s"}
     assert 0 < len(tally.found) < tally.tried == 6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+def test_what_is_killed_leaves_nothing_half_written() -> None:
+    words = [sys.executable, "-m", "benchmarks.torture", "kill-convert", "kill-save", "--kills", "4"]
+    told = subprocess.run(words, cwd=repository.ROOT, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    rows = [line.split(" | ") for line in told.stdout.splitlines()[2:]]
+    assert [(row[0].strip("| "), row[3:]) for row in rows] == [
+        ("kill-convert", ["4", "4", "0", "0 |"]),
+        ("kill-save", ["4", "4", "0", "0 |"]),
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+def test_planted_halves_are_found() -> None:
+    code = """
+from pathlib import Path
+import tempfile
+from benchmarks.torture import disk, kills, victims
+from tests import planted
+victims.VICTIMS["half"] = planted.HALF_WRITTEN
+tally = kills.kill_often("half", 6, 0, lambda found: None)
+assert len(tally.found) >= 3 and "model.bin is not whole" in tally.found[0].text, tally
+out = Path(tempfile.mkdtemp())
+status = victims.wait(victims.start(lambda: planted.LEAVES_BEHIND.ways[0](out, out)))
+assert disk.judged(planted.LEAVES_BEHIND, out, {}, status) == ("finding", ".model.part is left behind")
+"""
+    told = subprocess.run([sys.executable, "-c", code], cwd=repository.ROOT, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr

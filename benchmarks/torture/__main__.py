@@ -17,6 +17,9 @@ from .child import surface_at
 from .runner import Found, Tally, drive
 from .surface import Room, chance_of
 
+COMMANDS = ("convert", "save", "batch", "train")
+KILLS = {f"kill-{name}": f"kill -9 at a random moment of {name}, and once more without" for name in COMMANDS}
+DISKS = {f"disk-{name}": f"{name} on a disk that is full or read-only, and two of it at once" for name in COMMANDS}
 FUZZERS = {
     "safetensors": "benchmarks.torture.checkpoints:SAFETENSORS",
     "pickle": "benchmarks.torture.checkpoints:PICKLE",
@@ -49,25 +52,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.torture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("surfaces", nargs="*", metavar="SURFACE", help=f"any of {', '.join(FUZZERS)} (default: all)")
+    names = [*FUZZERS, *KILLS, *DISKS]
+    parser.add_argument("surfaces", nargs="*", metavar="SURFACE", help=f"any of {', '.join(names)} (default: all)")
     parser.add_argument("--minutes", type=float, default=1.0, help="for each surface (default: 1)")
+    parser.add_argument("--kills", type=int, default=20, help="for each command that is killed (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the first trial; the next has the next (default: 0)")
     parser.add_argument("--once", action="store_true", help="only that trial, in this process, with its trace")
     options = parser.parse_args(arguments)
-    if unknown := set(options.surfaces) - set(FUZZERS):
-        parser.error(f"there is no surface {min(unknown)}; the surfaces are {', '.join(FUZZERS)}")
-    names = options.surfaces or list(FUZZERS)
+    if unknown := set(options.surfaces) - set(names):
+        parser.error(f"there is no surface {min(unknown)}; the surfaces are {', '.join(names)}")
     if options.once:
-        return once(FUZZERS[names[0]], options.seed)
+        if len(options.surfaces) != 1 or options.surfaces[0] not in FUZZERS:
+            parser.error(f"--once takes one of {', '.join(FUZZERS)}")
+        return once(FUZZERS[options.surfaces[0]], options.seed)
     rows = []
-    for name in names:
+    for name in options.surfaces or names:
         sys.stderr.write(f"{name} ...\n")
-        rows.append(fuzz(name, options.seed, 60 * options.minutes))
+        rows.append(attack(name, options.seed, 60 * options.minutes, options.kills))
+        sys.stderr.write(f"{rows[-1]}\n")
     sys.stdout.write(table(rows))
     return 1 if any(row.tally.found for row in rows) else 0
 
 
-def fuzz(name: str, seed: int, seconds: float) -> Row:
+def attack(name: str, seed: int, seconds: float, kills: int) -> Row:
     known: set[str] = set()
 
     def tell(found: Found) -> None:
@@ -76,8 +83,16 @@ def fuzz(name: str, seed: int, seconds: float) -> Row:
             known.add(kind)
             sys.stderr.write(f"  --seed {found.seed}: {found.text[:300]}\n")
 
-    tally = drive(FUZZERS[name], itertools.count(seed), seconds, tell)
-    return Row(name, surface_at(FUZZERS[name]).what, tally)
+    if name in FUZZERS:
+        return Row(name, surface_at(FUZZERS[name]).what, drive(FUZZERS[name], itertools.count(seed), seconds, tell))
+    command = name.split("-")[1]
+    if name in KILLS:
+        from .kills import kill_often
+
+        return Row(name, KILLS[name], kill_often(command, kills, seed, tell))
+    from .disk import disturb
+
+    return Row(name, DISKS[name], disturb(command, seconds, seed, tell))
 
 
 def table(rows: list[Row]) -> str:

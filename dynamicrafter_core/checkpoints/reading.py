@@ -109,6 +109,27 @@ def _near(path: Path) -> str:
     return f"the checkpoints in {path.parent} are: {', '.join(others[:5]) or 'none'}"
 
 
+def _identity(path: Path) -> tuple[int, ...]:
+    about = path.stat()
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+
+
+def _again(path: Path, connect: Connect) -> Connect:
+    """Maps the file again later, if it is still the same: half of one file and half of another make no model."""
+    known = _identity(path)
+
+    def connect_again() -> Read:
+        try:
+            same = _identity(path) == known
+        except OSError:
+            same = False
+        if not same:
+            raise InputError(f"{path} was replaced or changed while it was being read; start again.")
+        return connect()
+
+    return connect_again
+
+
 def _sniff(path: Path) -> str:
     """safetensors, zip or pickle by the first bytes; anything else is refused by the name of what it is."""
     size = path.stat().st_size
@@ -278,7 +299,7 @@ def _opened(
     return Opened(
         path=path,
         container=container,
-        tensors=LazyTensors(names, connect, read, mapped),
+        tensors=LazyTensors(names, _again(path, connect), read, mapped),
         shapes={key: tuple(views[name].shape) for key, name in names.items()},
         dtypes={key: views[name].dtype for key, name in names.items()},
         metadata=metadata,

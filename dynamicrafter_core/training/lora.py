@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..atomic import written_whole
 from ..checks import check_integer, check_number
 from ..errors import InputError
 from ..models.transformers import TemporalTransformer
 from .model import Model
 from .seeds import seed_of
+from .tensor_files import write_tensors
 
 LAYERS = ("spatial", "temporal")
 
@@ -88,10 +88,7 @@ def lora_tensors(lora: Lora) -> dict[str, Tensor]:
 
 
 def save_lora(path: Path, lora: Lora, notes: Mapping[str, Any]) -> Path:
-    from safetensors.torch import save_file
-
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in lora_tensors(lora).items()}
     metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in notes.items()}
-    with written_whole(path) as part:
-        save_file(tensors, part, metadata)
+    write_tensors(path, tensors, metadata)
     return path

@@ -11,7 +11,6 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from ..atomic import written_whole
 from ..checkpoints.checkpoint import load_checkpoint
 from ..checks import check_number, is_of, kind_of
 from ..errors import InputError
@@ -24,6 +23,7 @@ from ..part_names import PARTS, PREFIXES, PartName
 from .initial import initialise
 from .recipe import Recipe, recipes_folder
 from .seeds import seed_of
+from .tensor_files import write_tensors
 
 _COUNTS, _MOST_LAYERS, _MOST = ("layers", "depth", "res_blocks"), 256, 2**20  # of a recipe's figures
 _MOST_NUMBERS = 10**11
@@ -222,8 +222,6 @@ def save_model(
     notes: Mapping[str, Any],
 ) -> Path:
     """One safetensors file in the released layout; `tensors` (by Model.state's names) stand in for the model's own."""
-    from safetensors.torch import save_file
-
     path = Path(path)
     state = {**model.state(), **tensors}
     named = {}
@@ -240,8 +238,7 @@ def save_model(
     own = {"family": model.family.name, "figures": figures, **configs}
     metadata = {"format": "pt", "dynamicrafter": json.dumps(own)}
     metadata |= {name: note if isinstance(note, str) else json.dumps(note) for name, note in notes.items()}
-    with written_whole(path) as part_file:
-        save_file(named, part_file, metadata)
+    write_tensors(path, named, metadata)
     return path
 
 
