@@ -11,7 +11,7 @@ MOST = 4096  # latent pixels of a whole clip; a larger one is not begun: it was 
 LOADED: dict[Any, Any] = {}  # the embedded model's parts, which a process loads once
 
 
-class Accepted(Exception):
+class Accepted(BaseException):  # which no one takes for an accident
     """Everything was checked, and the work would begin."""
 
 
