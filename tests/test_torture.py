@@ -23,6 +23,7 @@ SURFACES = (
     "words",
     "options",
     "prompts",
+    "weights",
     "recipes",
 )
 

@@ -32,6 +32,7 @@ FUZZERS = {
     "words": "benchmarks.torture.words:WORDS",
     "options": "benchmarks.torture.words:OPTIONS",
     "prompts": "benchmarks.torture.words:PROMPTS",
+    "weights": "benchmarks.torture.weights:WEIGHTS",
     "recipes": "benchmarks.torture.recipes:RECIPES",
 }
 
