@@ -17,6 +17,7 @@ from .child import surface_at
 from .runner import Found, Tally, drive
 from .surface import Room, chance_of
 
+API = "api"
 COMMANDS = ("convert", "save", "batch", "train")
 KILLS = {f"kill-{name}": f"kill -9 at a random moment of {name}, and once more without" for name in COMMANDS}
 DISKS = {f"disk-{name}": f"{name} on a disk that is full or read-only, and two of it at once" for name in COMMANDS}
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.torture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = [*FUZZERS, *KILLS, *DISKS]
+    names = [*FUZZERS, API, *KILLS, *DISKS]
     parser.add_argument("surfaces", nargs="*", metavar="SURFACE", help=f"any of {', '.join(names)} (default: all)")
     parser.add_argument("--minutes", type=float, default=1.0, help="for each surface (default: 1)")
     parser.add_argument("--kills", type=int, default=20, help="for each command that is killed (default: 20)")
@@ -86,6 +87,10 @@ def attack(name: str, seed: int, seconds: float, kills: int) -> Row:
 
     if name in FUZZERS:
         return Row(name, surface_at(FUZZERS[name]).what, drive(FUZZERS[name], itertools.count(seed), seconds, tell))
+    if name == API:
+        from .api import WHAT, besiege
+
+        return Row(name, WHAT, besiege(seconds, seed, tell))
     command = name.split("-")[1]
     if name in KILLS:
         from .kills import kill_often

@@ -3,7 +3,9 @@
 import contextlib
 import copy
 import json
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 from unittest.mock import patch
@@ -13,7 +15,7 @@ from torch import nn
 
 from dynamicrafter_core.models import parts
 from dynamicrafter_core.training import model
-from dynamicrafter_core.training.recipe import read_recipe
+from dynamicrafter_core.training.recipe import parse_recipe, read_recipe
 from dynamicrafter_core.training.sources import make_source
 from dynamicrafter_core.training.trainer import Trainer
 
@@ -119,4 +121,9 @@ def small_alone(config: Any, dtype: Any = None, device: Any = None) -> nn.Module
     return parts.build(config, dtype, device)
 
 
-RECIPES = Surface("recipes", "recipes of training: structure, names and values that are wrong", make_recipe)
+def prepare() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(parse_recipe(copy.deepcopy(RIGHT)), Path(folder) / "run", "cpu")
+
+
+RECIPES = Surface("recipes", "recipes of training: structure, names and values that are wrong", make_recipe, prepare)

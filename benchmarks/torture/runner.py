@@ -1,6 +1,7 @@
 """Drives the child process of a surface through its seeds, and counts: a child that hangs or dies is a finding, and is replaced."""
 
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -91,7 +92,25 @@ class Child:
             self.process.stdin.flush()
         except BrokenPipeError:
             return None
-        return self._next(LIMIT)
+        before = self._state()
+        answer = self._next(LIMIT)
+        while self.hung and self._starves(before):
+            self.hung = False
+            answer = self._next(LIMIT)
+        return answer
+
+    def _state(self) -> tuple[str, float]:
+        """Whether it runs, sleeps or waits, and the seconds of a processor that it has had; only Linux tells."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+            return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except OSError:
+            return "", 0.0
+
+    def _starves(self, before: tuple[str, float]) -> bool:
+        """It would run, but a busy machine has not let it, for as long as a trial may take."""
+        state, seconds = self._state()
+        return state == "R" and seconds - before[1] < LIMIT
 
     def last_words(self) -> str:
         if self.hung:
