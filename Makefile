@@ -5,7 +5,7 @@ export VENV
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo comfyui test check bench gpu format clean
+.PHONY: help environment demo comfyui test check bench gpu torture format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench: environment  ## what the models cost on this machine; ARGS="--size 512" f
 
 gpu:  ## whether it is right, small and fast on this machine's CUDA device, with the torch there is; ARGS="--rehearse" on a CPU
 	@$(PYTHON) -m benchmarks.gpu $(ARGS)
+
+torture: environment  ## broken files, kills, full disks: a table; ARGS="jobs cli --minutes 60" for some of it, and longer
+	@$(BIN)/python -m benchmarks.torture $(ARGS)
 
 format: environment  ## rewrite the sources in the one style
 	$(BIN)/ruff check --fix .

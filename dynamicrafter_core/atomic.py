@@ -40,19 +40,42 @@ def written_whole(target: Path) -> Iterator[Path]:
 def only_here(folder: Path) -> Iterator[None]:
     """No other process writes into `folder` meanwhile, so that unfinished files that lie there are nobody's, and go."""
     lock = folder / ".lock"
-    with lock.open("w") as file:
-        try:
-            _lock(file)
-        except OSError as error:
-            raise InputError(
-                f"{folder} is being written by another process; wait for it, or give another folder."
-            ) from error
+    with _locked(lock):
         for part in folder.glob(f".*{_PART}"):
             _remove(part)
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # Windows removes no open file; an old lock that nobody holds is free
+                lock.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(lock: Path) -> Iterator[None]:
+    while True:
+        try:
+            # Not through a link, which would lead to a file of something else.
+            number = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        except OSError as error:
+            raise cannot_write(lock, error) from error
+        with os.fdopen(number, "r+") as file:
+            try:
+                _lock(file)
+            except OSError as error:
+                raise InputError(
+                    f"{lock.parent} is being written by another process; wait for it, or give another folder."
+                ) from error
+            if _is_still(lock, number):
+                yield
+                return
+
+
+def _is_still(lock: Path, number: int) -> bool:
+    """Whoever held it before may have removed it between our opening and our locking: then the lock is on nothing."""
+    try:
+        return os.path.samestat(os.stat(lock), os.fstat(number))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(file: IO[str]) -> None:
@@ -69,8 +92,8 @@ def _lock(file: IO[str]) -> None:
 def check_writable(target: Path) -> None:
     """That `target` can be made, found out before the work whose result it is to hold. Leaves nothing behind."""
     folder = target.parent
-    if not folder.is_dir():
-        problem = "is a file, not a folder" if folder.exists() else "does not exist; make it first"
+    if not os.path.isdir(folder):
+        problem = "is a file, not a folder" if os.path.exists(folder) else "does not exist; make it first"
         raise InputError(f"{target} cannot be written: its folder {folder} {problem}.")
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -87,7 +110,7 @@ def cannot_write(target: Path, error: OSError) -> InputError:
 
 
 def _move(part: Path, target: Path) -> None:
-    if not (part.is_dir() and target.is_dir()):
+    if not (os.path.isdir(part) and os.path.isdir(target)):
         part.replace(target)
         return
     old = _hidden(target)  # a folder cannot be replaced in one step, but this way never a mixture of two
@@ -102,7 +125,7 @@ def _move(part: Path, target: Path) -> None:
 
 def _open_to_others(part: Path) -> None:
     """As much as any new file is: safetensors makes its files for their owner alone."""
-    if part.is_file():
+    if os.path.isfile(part):
         mask = os.umask(0)
         os.umask(mask)
         part.chmod(0o666 & ~mask)
@@ -110,13 +133,13 @@ def _open_to_others(part: Path) -> None:
 
 def _flush(part: Path) -> None:
     """To the disk itself: some file systems report only now that there is no room."""
-    for file in part.iterdir() if part.is_dir() else [part]:
+    for file in part.iterdir() if os.path.isdir(part) else [part]:
         with file.open("rb+") as opened:
             os.fsync(opened.fileno())
 
 
 def _remove(part: Path) -> None:
-    if part.is_dir():
+    if os.path.isdir(part):
         shutil.rmtree(part, ignore_errors=True)
     else:
         part.unlink(missing_ok=True)

@@ -1,7 +1,10 @@
 """Which ComfyUI the host tests run in; one thread a process; and that pytest leaves the pack's own `__init__.py` alone."""
 
 import os
+import runpy
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import hosts
 import pytest
@@ -9,16 +12,41 @@ import pytest
 # Before torch is imported. The models here are so small that threads wait for each other: six times the work on two busy cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+NO_NETWORK = Path(__file__).parent / "no_network"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-host", action="store_true", help="skip the tests that need ComfyUI, instead of failing them")
     parser.addoption(
         "--fast", action="store_true", help="no slow tests, and of a test's many cases the first and the last"
     )
+    parser.addoption(
+        "--no-network",
+        action="store_true",
+        help="no socket but to this machine, here and in all processes that tests start",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(RootIsNoPackage())
+    if config.getoption("--no-network"):
+        if "NO_NETWORK" not in os.environ:  # a worker has it from the process that started it
+            os.environ["NO_NETWORK"] = tempfile.mkstemp(prefix="no-network-")[1]
+            paths = [str(NO_NETWORK), *filter(None, [os.environ.get("PYTHONPATH")])]
+            os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+        runpy.run_path(str(NO_NETWORK / "sitecustomize.py"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("--no-network") and Path(os.environ["NO_NETWORK"]).read_text(encoding="utf-8"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if config.getoption("--no-network"):
+        asked = sorted(set(Path(os.environ["NO_NETWORK"]).read_text(encoding="utf-8").splitlines()))
+        terminalreporter.section(f"asked for the network: {len(asked)}")
+        terminalreporter.line("\n".join(asked) or "nothing did")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

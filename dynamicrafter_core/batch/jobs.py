@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..families import Mode
 from ..media.images import SUFFIXES
 from ..pipeline.keywords import MODEL_KEYS, OPTION_KEYS, Model, content_of, keyword, read_model, read_options, typed
@@ -56,7 +56,7 @@ class Job:
         for path in self.files():
             digest.update(content_of(Path(path)))
         for path in (self.model.model, *self.model.extra):
-            digest.update(str(Path(path).stat().st_size if Path(path).is_file() else 0).encode())
+            digest.update(str(Path(path).stat().st_size if os.path.isfile(Path(path)) else 0).encode())
         return digest.hexdigest()[:32]
 
     def files(self) -> Iterator[str]:
@@ -99,7 +99,9 @@ class Reader:
                 yield self._job(number, where, entry)
             except InputError as error:
                 name = entry.get("name") if isinstance(entry, Mapping) else None
-                yield Refused(number, where, name if isinstance(name, str) else f"{number:04d}", f"{where}: {error}")
+                yield Refused(
+                    number, where, one_line(name) if isinstance(name, str) else f"{number:04d}", f"{where}: {error}"
+                )
 
     def _job(self, number: int, where: str, entry: Any) -> Job:
         if isinstance(entry, Exception):
@@ -139,7 +141,7 @@ class Reader:
 
     def _found(self, key: str, path: str) -> str:
         found = self.folder / path
-        if not found.exists():
+        if not os.path.exists(found):
             raise InputError(f"{key} {found} does not exist; check the path.")
         return str(found)
 
@@ -164,17 +166,19 @@ def read_jobs(
     if not isinstance(source, (str, os.PathLike)):
         return list(Reader(Path(), common).read((f"job {number}", entry) for number, entry in enumerate(source, 1)))
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         pictures = sorted(each.name for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
         if not pictures:
             raise InputError(f"{path} holds no pictures; give a folder of {', '.join(SUFFIXES)} files.")
         return list(Reader(path, common).read((name, {"image": name}) for name in pictures))
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} does not exist; give a .jsonl or .csv file of jobs, or a folder of pictures.")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text ({error}); save it as UTF-8.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     entries = list(_csv(path, text) if path.suffix.lower() == ".csv" else _json_lines(path, text))
     if entries and isinstance(entries[0][1], Mapping) and set(entries[0][1]) == {"defaults"}:
         where, head = entries.pop(0)

@@ -71,7 +71,10 @@ def render_jobs(
     """Of jobs that `read_jobs` has read."""
     retries = check_integer("retries", retries, 0, 100)
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"The folder {folder} cannot be made ({error}); give another.") from error
     check_writable(folder / "results.jsonl")
     return _alone(folder, _render(read, folder, Worker(device), retries, ray, stop or Event(), on_progress))
 
@@ -129,7 +132,7 @@ def by_model(jobs: list[Job]) -> list[Job]:
 def already_made(job: Job, folder: Path) -> Result | None:
     """The job's result of an earlier run. A file of the same name that is not its own is not overwritten."""
     path = folder / job.file
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     settings = read_settings(path)
     if JOB_KEY not in settings:

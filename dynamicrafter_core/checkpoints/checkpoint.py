@@ -9,11 +9,12 @@ alone goes before a file of many, and a later file before an earlier one.
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
+from ..checks import is_of
 from ..errors import InputError
 from ..families import FAMILIES, Family, find_family
 from ..models.parts import CONFIGS, PartConfig, Shapes, build
@@ -198,7 +199,12 @@ def _stated(name: str, record: Any, metadata: Mapping[str, str], where: str) -> 
             f"{where} has metadata of its {name} that this version does not know ({', '.join(sorted(unknown))}); a later "
             "version of this project made it, or another program."
         )
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    stated = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    hints = get_type_hints(record)
+    for key, value in stated.items():
+        if not is_of(value, hints[key]):
+            raise InputError(f"{where} has metadata that says {key} of its {name} is {value!r}; get the file again.")
+    return stated
 
 
 def _adjust(family: Family, figures: Mapping[str, Any], scale_arr: Tensor | None) -> Family:

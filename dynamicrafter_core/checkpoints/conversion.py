@@ -163,9 +163,9 @@ def _check_target(path: Path, sources: Iterable[Path], overwrite: bool) -> None:
         raise InputError(
             f"{path} cannot be the result, which is a safetensors file; give a name that ends in .safetensors."
         )
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path} is a folder; give the name of a file in it, such as {path / 'model.safetensors'}.")
-    if path.exists():
+    if os.path.exists(path):
         if any(path.samefile(source) for source in sources):
             raise InputError(f"{path} is the file to be converted; give the result another name.")
         if not overwrite:

@@ -91,22 +91,43 @@ def open_file(path: str | os.PathLike[str]) -> Opened:
 
 
 def _check_exists(path: Path) -> None:
-    if path.is_dir():
+    if os.path.isdir(path):
         inside = sorted(entry.name for entry in path.iterdir() if entry.suffix in SUFFIXES)
         hint = f"give a file in it, such as {path / inside[0]}" if inside else "and it holds no checkpoint"
         raise InputError(f"{path} is a folder, not a checkpoint file; {hint}.")
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{path} does not exist; {_near(path)}.")
 
 
 def _near(path: Path) -> str:
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         return f"nor does its folder {path.parent}"
     others = sorted(entry.name for entry in path.parent.iterdir() if entry.suffix in SUFFIXES)
     close = difflib.get_close_matches(path.name, others, n=3, cutoff=0.4)
     if close:
         return f"the nearest names in {path.parent}: {' or '.join(close)}"
     return f"the checkpoints in {path.parent} are: {', '.join(others[:5]) or 'none'}"
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    about = path.stat()
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+
+
+def _again(path: Path, connect: Connect) -> Connect:
+    """Maps the file again later, if it is still the same: half of one file and half of another make no model."""
+    known = _identity(path)
+
+    def connect_again() -> Read:
+        try:
+            same = _identity(path) == known
+        except OSError:
+            same = False
+        if not same:
+            raise InputError(f"{path} was replaced or changed while it was being read; start again.")
+        return connect()
+
+    return connect_again
 
 
 def _sniff(path: Path) -> str:
@@ -193,7 +214,7 @@ def _check_archive(path: Path) -> None:
     if not whole:
         raise InputError(f"{path} is cut short: it ends after {path.stat().st_size} bytes; {_AGAIN}.")
     if not any(name.endswith("data.pkl") for name in names):
-        held = _printable(", ".join(names[:3])) or "nothing"
+        held = ", ".join(names[:3]) or "nothing"
         raise InputError(f"{path} is a zip archive holding {held}, not a checkpoint; unpack it, or give another file.")
 
 
@@ -207,7 +228,7 @@ def _torch_load(path: Path, mapped: bool) -> Any:
         return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
-        wish = f"wants to run or build {_printable(found[1])}" if found else "holds more than tensors"
+        wish = f"wants to run or build {found[1]}" if found else "holds more than tensors"
         raise InputError(
             f"{path} is refused because it {wish}, and a checkpoint must be safe to open; get it as .safetensors, or "
             "if you trust its maker, save its bare state_dict with torch.save first."
@@ -220,12 +241,7 @@ def _torch_load(path: Path, mapped: bool) -> Any:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-    return InputError(f"{path} is cut short or damaged ({_printable(reason)}); {_AGAIN}.")
-
-
-def _printable(text: str) -> str:
-    """Words out of a file, without what a terminal would obey."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return InputError(f"{path} is cut short or damaged ({reason}); {_AGAIN}.")
 
 
 def _unwrap(path: Path, loaded: Any) -> tuple[str, Mapping[str, Tensor], dict[str, str]]:
@@ -245,11 +261,26 @@ def _unwrap(path: Path, loaded: Any) -> tuple[str, Mapping[str, Tensor], dict[st
     tensors = {
         key: value.detach() for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)
     }
-    metadata = {key: str(value) for key, value in loaded.items() if isinstance(value, (str, int, float))}
+    for key, value in tensors.items():
+        _check_plain(path, key, value)
+    plain = {key: value for key, value in loaded.items() if isinstance(key, str)}
+    metadata = {key: str(value) for key, value in plain.items() if isinstance(value, (str, int, float))}
     metadata |= (
         {"dynamicrafter": json.dumps(loaded["dynamicrafter"])} if isinstance(loaded.get("dynamicrafter"), dict) else {}
     )
     return f"torch.save file, {kind}", tensors, metadata
+
+
+def _check_plain(path: Path, key: str, tensor: Tensor) -> None:
+    """A pickle can hold tensors that are no weights, and small ones that say they are large."""
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        kind = str(tensor.layout if tensor.device.type == "cpu" else tensor.device.type).removeprefix("torch.")
+        problem = f"as a {'quantised' if tensor.is_quantized else kind} tensor"
+    elif tensor.nbytes > tensor.untyped_storage().nbytes():
+        problem = f"of shape {list(tensor.shape)}, with fewer numbers than that"
+    else:
+        return
+    raise InputError(f"{path} holds {key} {problem}; save its weights as plain tensors, each with numbers of its own.")
 
 
 def _opened(
@@ -268,7 +299,7 @@ def _opened(
     return Opened(
         path=path,
         container=container,
-        tensors=LazyTensors(names, connect, read, mapped),
+        tensors=LazyTensors(names, _again(path, connect), read, mapped),
         shapes={key: tuple(views[name].shape) for key, name in names.items()},
         dtypes={key: views[name].dtype for key, name in names.items()},
         metadata=metadata,

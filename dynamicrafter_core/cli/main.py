@@ -4,13 +4,14 @@ Exit codes: 0 done, 2 something given is wrong (one sentence on stderr, nothing 
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
 from .. import __version__
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..training.command import add_arguments as add_training
 from .batch import add_arguments as add_batch
 from .film import add_arguments as add_film
@@ -43,10 +44,13 @@ class Parser(argparse.ArgumentParser):
     """argparse, but what is wrong is one sentence, without the usage above it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'.\n")
+        self.exit(2, f"{self.prog}: {one_line(message)}; see '{self.prog} --help'.\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
     try:
         arguments = make_parser().parse_args(argv)
     except SystemExit as end:  # after --help, --version, or Parser.error

@@ -25,6 +25,7 @@ from .schedule import NoiseSchedule
 
 Kind = Literal["plain", "mixed", "progressive", "residual"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+MOST_ALPHA = 1e6  # frames that share all but a millionth
 ALPHA, SHARE, CUTOFF = 1.0, 0.5, 0.25  # where none is given; FreeInit's paper has the last
 
 
@@ -49,7 +50,7 @@ class NoisePrior:
         if self.amount is not None and self.kind == "residual":
             check_number("the share of residual noise", self.amount, 0, 1)
         elif self.amount is not None:
-            check_number(f"alpha of {self.kind} noise", self.amount, 0)
+            check_number(f"alpha of {self.kind} noise", self.amount, 0, MOST_ALPHA)
 
     def apply(self, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Plain noise [B,C,T,h,w] -> noise of this kind; what it needs beyond that comes from `generator`, a CPU one."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,16 +13,24 @@ from .images import SUFFIXES
 if TYPE_CHECKING:
     import numpy as np
 
+MOST_BYTES = 8 * 10**9  # that frames take together
 _ANIMATED = (".gif", ".webp", ".png", ".apng")
 
 
 def read_clip(path: str | os.PathLike[str], at_most: int = 4096) -> "list[np.ndarray]":
     """Frames [H,W,3] in uint8, and an error where there are none, or more than `at_most`."""
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{path} does not exist; give a video, or a folder of pictures.")
-    read = _in_folder if path.is_dir() else _animated if path.suffix.lower() in _ANIMATED else _in_video
-    frames = list(islice(read(path), at_most + 1))
+    read = _in_folder if os.path.isdir(path) else _animated if path.suffix.lower() in _ANIMATED else _in_video
+    frames, held = [], 0
+    for frame in islice(read(path), at_most + 1):
+        held += frame.nbytes
+        if held > MOST_BYTES:
+            raise InputError(
+                f"{path} holds more than {MOST_BYTES / 1e9:.0f} GB of pixels; cut it or make it smaller first."
+            )
+        frames.append(frame)
     if not frames:
         raise InputError(f"{path} holds no frames; give a video, or a folder of pictures.")
     if len(frames) > at_most:
@@ -33,11 +42,23 @@ def read_rate(path: str | os.PathLike[str]) -> float | None:
     """Frames a second of a video file; None where nothing says so."""
     import av
 
-    if Path(path).is_dir() or Path(path).suffix.lower() in (*_ANIMATED, *SUFFIXES):
+    path = Path(path)
+    if os.path.isdir(path) or path.suffix.lower() in (*_ANIMATED, *SUFFIXES):
         return None
-    with av.open(str(path)) as container:
-        rate = container.streams.video[0].average_rate
-    return None if rate is None else float(rate)
+    with _refusing(path, "decoded as a video"), av.open(str(path)) as container:
+        stream = next(iter(container.streams.video), None)
+        rate = None if stream is None else stream.average_rate
+        return None if rate is None else float(rate)
+
+
+@contextmanager
+def _refusing(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can lead its decoder anywhere
+        raise InputError(f"{path} cannot be {what} ({error}); it may be damaged, or of another kind.") from error
 
 
 def _in_folder(path: Path) -> "Iterator[np.ndarray]":
@@ -47,24 +68,17 @@ def _in_folder(path: Path) -> "Iterator[np.ndarray]":
 
 def _animated(path: Path) -> "Iterator[np.ndarray]":
     import numpy as np
-    from PIL import Image, ImageSequence, UnidentifiedImageError
+    from PIL import Image, ImageSequence
 
-    try:
-        with Image.open(path) as image:
-            for frame in ImageSequence.Iterator(image):
-                yield np.asarray(frame.convert("RGB"))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a picture ({error}); it may be damaged.") from error
+    with _refusing(path, "read as a picture"), Image.open(path) as image:
+        for frame in ImageSequence.Iterator(image):
+            yield np.asarray(frame.convert("RGB"))
 
 
 def _in_video(path: Path) -> "Iterator[np.ndarray]":
     import av
 
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                return
+    with _refusing(path, "decoded as a video"), av.open(str(path)) as container:
+        if container.streams.video:
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24")
-    except (av.FFmpegError, ValueError) as error:
-        raise InputError(f"{path} cannot be decoded as a video ({error}); it may be damaged, or no video.") from error

@@ -3,6 +3,7 @@
 Zero is mid-grey, and mid-grey is this family's word for "no image": what is transparent, or padded on, becomes that.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ Fit = Literal["crop", "pad", "stretch"]
 FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # of the pictures in a folder
 
+_FAR_LONGER = 16
+_MOST_PIXELS = 2**25  # of a larger picture blocks are averaged: as floats it is four times its size in the file
+_REDUCIBLE = ("RGB", "RGBA", "I", "F")
 _RANGES = {"uint8": 255.0, "uint16": 65535.0, "bool": 1.0}
 
 
@@ -62,9 +66,11 @@ def fit_image(image: Tensor, width: int, height: int, how: Fit = "crop") -> Tens
     """
     if how not in FITS:
         raise InputError(f"fit is {how!r}; give 'crop', 'pad' or 'stretch'.")
-    image_height, image_width = image.shape[-2:]
     if how == "stretch":
         return _resize(image, width, height)
+    if how == "crop":
+        image = _middle(_middle(image, 1, width / height), 2, height / width)
+    image_height, image_width = image.shape[-2:]
     by_width = (width, max(1, int(width * image_height / image_width)))
     by_height = (max(1, int(height * image_width / image_height)), height)
     narrower = image_width * height < width * image_height  # than the frame
@@ -81,6 +87,14 @@ def fit_image(image: Tensor, width: int, height: int, how: Fit = "crop") -> Tens
 def in_bytes(images: Tensor) -> Tensor:
     """[N,3,H,W] in [-1,1] -> uint8 [N,H,W,3]; a picture that was read comes back as it was."""
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).cpu()
+
+
+def _middle(image: Tensor, side: int, ratio: float) -> Tensor:
+    """Of a picture far longer along `side` than the frame the middle, which is all that is kept: resized as a whole it is too large."""
+    length, across = image.shape[side], image.shape[3 - side]
+    most = _FAR_LONGER * math.ceil(across / ratio)
+    most += (length - most) % 2  # so that the middle stays the middle
+    return image if length <= most else image.narrow(side, (length - most) // 2, most)
 
 
 def check_size(width: int, height: int, multiple: int = 64) -> None:
@@ -152,7 +166,7 @@ def _refusing(name: str) -> Iterator[None]:
         ) from None
     except Image.DecompressionBombError as error:
         raise InputError(f"{name} is refused for its size ({error}); make it smaller first.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged file can lead its decoder anywhere
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"{name} cannot be read ({reason}); it may be cut short or damaged.") from error
 
@@ -174,6 +188,9 @@ def _from_pil(image: "Image.Image", name: str) -> Tensor:
 def _array(image: "Image.Image") -> "np.ndarray":
     import numpy as np
 
+    pixels = image.width * image.height
+    if pixels > _MOST_PIXELS and image.mode in _REDUCIBLE:
+        image = image.reduce(math.ceil(math.sqrt(pixels / _MOST_PIXELS)))
     return np.asarray(image)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 KINDS = ".mp4, .gif, .png (a contact sheet) or no suffix (a folder of PNG frames)"
 _TEXT_KEY = "dynamicrafter"  # of the settings among a PNG's texts
+_MOST_PIXELS = 2**25  # that are read for the sake of a text; files of this library are smaller
 _SHEET_SIDE = 2048  # pixels; larger sheets are scaled down
 _SHEET_GAP = 4
 
@@ -36,11 +37,11 @@ def check_target(target: str | os.PathLike[str]) -> Path:
         raise InputError(f"output {os.fspath(target)!r} names no file; give one that ends in {KINDS}.")
     if kind not in _WRITERS:
         raise InputError(f"output {path} ends in {path.suffix}; give {KINDS}.")
-    if kind and path.is_dir():
+    if kind and os.path.isdir(path):
         raise InputError(f"output {path} is a folder; give the name of a file in it.")
-    if not kind and path.is_file():
+    if not kind and os.path.isfile(path):
         raise InputError(f"output {path} is a file; give the folder of PNG frames another name, or end in {KINDS}.")
-    if not kind and path.is_dir():
+    if not kind and os.path.isdir(path):
         foreign = next((entry.name for entry in path.iterdir() if not entry.match("frame_*.png")), None)
         if foreign:
             raise InputError(f"output folder {path} holds other files, such as {foreign}; give a new folder.")
@@ -95,12 +96,15 @@ def save_frames(
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The settings that save_clip put into a file, or into the frames of a folder."""
     path = Path(path)
-    file = min(path.glob("frame_*.png"), default=path) if path.is_dir() else path
-    if not file.is_file():
+    file = min(path.glob("frame_*.png"), default=path) if os.path.isdir(path) else path
+    if not os.path.isfile(file):
         raise InputError(f"{file} is no file; give one saved by this library, or a folder of its PNG frames.")
+    read = read_mp4_comment if file.suffix.lower() == ".mp4" else _read_image_comment
     try:
-        settings = json.loads(read_mp4_comment(file) if file.suffix.lower() == ".mp4" else _read_image_comment(file))
-    except (OSError, ValueError) as error:
+        settings = json.loads(read(file))
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can lead its reader anywhere
         raise InputError(f"{file} holds no settings; only files saved by this library contain them.") from error
     if not isinstance(settings, dict):
         raise InputError(f"{file} holds a comment that is not a clip's settings.")
@@ -111,7 +115,8 @@ def _read_image_comment(path: Path) -> str:
     from PIL import Image
 
     with Image.open(path) as image:
-        image.load()  # a PNG's texts may follow its pixels
+        if _TEXT_KEY not in image.info and image.width * image.height < _MOST_PIXELS:
+            image.load()  # a PNG's texts may follow its pixels, where another program wrote it again
         comment = image.info.get(_TEXT_KEY) or image.info.get("comment") or ""
     return comment.decode() if isinstance(comment, bytes) else comment
 

@@ -18,6 +18,7 @@ from ..errors import InputError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+MOST_CHUNKS = 256  # of a prompt; 75 tokens each are about 14,000 words
 _HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104}  # of ViT-H, -g and -bigG; every other CLIP has heads of 64
 
 
@@ -168,6 +169,12 @@ def tokenize(prompts: str | Sequence[str], context_length: int = 77) -> Tensor:
 
     rows = [chunks(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
     count = math.lcm(*map(len, rows))
+    if count > MOST_CHUNKS:
+        lengths = " and ".join(str(len(row)) for row in rows)
+        raise InputError(
+            f"the prompts take {lengths} chunks of {room} tokens, which is {count} in common; give prompts of at most "
+            f"{MOST_CHUNKS} chunks, all of one length or one of them short."
+        )
     return torch.tensor([row * (count // len(row)) for row in rows])
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..devices import free_memory
+from ..errors import InputError
 from ..models.autoencoder import LATENT_SCALE, Autoencoder
 from ..models.dual_reference import DualReferenceAutoencoder
 
@@ -31,9 +32,17 @@ def decode_clip(
         return _decode_jointly(autoencoder, z, references, chunk)
     done: list[Tensor] = []
     for portion in z.split(chunk):
-        done.append(to_pictures(autoencoder.decode(portion)))
+        done.append(to_pictures(_finite(autoencoder.decode(portion))))
         report(sum(map(len, done)), len(z))
     return torch.cat(done)
+
+
+def _finite(pixels: Tensor) -> Tensor:
+    """As bytes NaN would be black, and nobody would know why."""
+    if not pixels.isfinite().all():
+        dtype = str(pixels.dtype).removeprefix("torch.")
+        raise InputError(f"the autoencoder gave NaN in {dtype}; use bf16 or fp32, or get its file again.")
+    return pixels
 
 
 def frames_at_once(frames: Tensor, factor: int = 1) -> int:
@@ -54,11 +63,11 @@ def _decode_jointly(
     references.
     """
     count = len(z)
-    pictures = to_pictures(autoencoder.decode(z, references, chunk=chunk))
+    pictures = to_pictures(_finite(autoencoder.decode(z, references, chunk=chunk)))
     if count < 5:  # the middle would itself be left out
         return pictures
     left = [index for index in range(count) if index not in (1, count - 2)]
-    again = to_pictures(autoencoder.decode(z[left], references, chunk=chunk))
+    again = to_pictures(_finite(autoencoder.decode(z[left], references, chunk=chunk)))
     for middle in {(count - 1) // 2, count // 2}:
         pictures[middle] = again[left.index(middle)]
     return pictures

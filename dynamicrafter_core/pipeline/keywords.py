@@ -1,6 +1,7 @@
 """Settings in files, of jobs or of a film: the command line's words as keys, and values that may all be text."""
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,8 +120,8 @@ def _number(key: str, value: Any) -> Any:
 def read_model(folder: Path, given: Mapping[str, Any]) -> Model:
     model = given.get("model", "embedded")
     near = folder / model
-    extra = tuple(str(folder / each) if (folder / each).exists() else each for each in given.get("extra", ()))
-    path = str(near) if model != "embedded" and near.exists() else model
+    extra = tuple(str(folder / each) if os.path.exists(folder / each) else each for each in given.get("extra", ()))
+    path = str(near) if model != "embedded" and os.path.exists(near) else model
     return Model(path, given.get("variant", "auto"), given.get("dtype", "auto"), extra, given.get("initial_noise"))
 
 
@@ -137,8 +138,11 @@ def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def content_of(path: Path) -> bytes:
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
     digest = hashlib.sha256()
-    for each in files:
-        digest.update(each.name.encode() + b"\0" + each.read_bytes())
+    try:
+        inside = sorted(each for each in path.iterdir() if each.is_file()) if os.path.isdir(path) else [path]
+        for each in inside:
+            digest.update(each.name.encode("utf-8", "surrogateescape") + b"\0" + each.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions and its disk.") from error
     return digest.digest()

@@ -106,14 +106,14 @@ def settle(
         ("prompt", prompt),
         *((name, given.get(name, "")) for name in _TEXTS),
     ):
-        if not isinstance(text, str):
-            raise InputError(f"{name} is a {type(text).__name__}; give a text, perhaps an empty one.")
+        check_text(name, text)
     if family.consistency:
         _check_distilled(family, given)
     if "original" not in given and mode != "animate" and ("mask" in given or given.get("strength", 1) != 1):
         raise InputError(f"original is missing; to {mode} with a mask or a strength below 1, give frames to work on.")
     width, height = _size(family, given, image_size, multiple)
-    frames, windows = _frames(family, mode, given), _windows(family, given)
+    windows = _windows(family, given)
+    frames = _frames(family, mode, given, windows)
     return Settings(
         mode=mode,
         prompt=prompt,
@@ -135,7 +135,7 @@ def settle(
         height=height,
         fit=_choice("fit", given.get("fit", "crop"), FITS),
         fps=check_number("fps", given.get("fps", family.save_fps), 0.1, 240),
-        start_step=check_integer("start step", given.get("start_step", family.start_step), 1, TIMESTEPS),
+        start_step=_start_step(family, given),
         strength=check_number("strength", given.get("strength", 1.0), 0, 1),
         noise=read_noise(given.get("noise", ""), given.get("noise_path", "")),
         freeinit=_freeinit(family, given),
@@ -148,6 +148,18 @@ def settle(
         picture_strengths=_picture_strengths(mode, given),
         reference_weights=_references(family, given),
     )
+
+
+def check_text(name: str, text: Any) -> None:
+    if not isinstance(text, str):
+        raise InputError(f"{name} is a {type(text).__name__}; give a text, perhaps an empty one.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = text[error.start : error.end]
+        raise InputError(
+            f"{name} holds {half!r}, half of a character or a byte that is not UTF-8; give the whole."
+        ) from None
 
 
 def check_mode(family: Family, mode: Mode) -> None:
@@ -282,6 +294,8 @@ def _then(given: Mapping[str, Any], frames: int, windows: Windows | None) -> tup
     prompts = given.get("then", ())
     if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
         raise InputError(f"then is {prompts!r}; give a list of prompts.")
+    for prompt in prompts:
+        check_text("then", prompt)
     if prompts and windows is not None:
         count = len(prompts) + 1
         if len({stretch_of(window, frames, count) for window in windows.places(frames)}) < count:
@@ -321,8 +335,12 @@ def _freeinit(family: Family, given: Mapping[str, Any]) -> int:
     if times and ("original" in given or "mask" in given or given.get("strength", 1) != 1):
         raise InputError("freeinit makes a whole clip again; leave out original, mask and a strength below 1.")
     if times:
-        check_signal(family.schedule(), given.get("start_step", family.start_step))
+        check_signal(family.schedule(), _start_step(family, given))
     return times
+
+
+def _start_step(family: Family, given: Mapping[str, Any]) -> int:
+    return check_integer("start step", given.get("start_step", family.start_step), 1, TIMESTEPS)
 
 
 def _check_distilled(family: Family, given: Mapping[str, Any]) -> None:
@@ -334,11 +352,11 @@ def _check_distilled(family: Family, given: Mapping[str, Any]) -> None:
             )
 
 
-def _frames(family: Family, mode: Mode, given: Mapping[str, Any]) -> int:
+def _frames(family: Family, mode: Mode, given: Mapping[str, Any], windows: Windows | None) -> int:
     fewest = {"interpolate": 2, "loop": 3}.get(mode, 1)  # a loop gives its last frame away
-    most = MOST_IN_WINDOWS if "window" in given else MOST_FRAMES
+    most = MOST_FRAMES if windows is None else MOST_IN_WINDOWS
     frames = check_integer("frames", given.get("frames", family.frames), fewest, most)
-    at_once = min(frames, given.get("window", frames))
+    at_once = frames if windows is None else min(frames, windows.length)
     if at_once != family.frames:
         _warn(
             f"{at_once} frames are asked for, but {family.name} was trained at {family.frames} only: it does better at "

@@ -4,9 +4,11 @@ import argparse
 import shlex
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from ..atomic import only_here
 from ..errors import InputError
 from .recipe import read_recipe
 
@@ -50,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     previous = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with reused_memory(trainer.device):
+        with only_here(folder) if trainer.ranks.first else nullcontext(), reused_memory(trainer.device):
             result = trainer.run(arguments.minutes)
     finally:
         for each, handler in previous.items():

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..atomic import written_whole
+from ..checks import check_integer, check_number
 from ..errors import InputError
 from ..models.transformers import TemporalTransformer
 from .model import Model
 from .seeds import seed_of
+from .tensor_files import write_tensors
 
 LAYERS = ("spatial", "temporal")
 
@@ -49,7 +50,9 @@ def attach_lora(model: Model, settings: Mapping[str, Any], seed: int) -> Lora:
     """`settings`: rank (8), alpha (rank), layers (spatial, temporal or both). The UNet itself stays as it is."""
     given = {"rank": 8, "layers": list(LAYERS), **settings}
     given.setdefault("alpha", given["rank"])
-    chosen = tuple(given["layers"])
+    check_integer("the LoRA's rank", given["rank"], 1, 4096)
+    check_number("the LoRA's alpha", given["alpha"])
+    chosen = tuple(given["layers"]) if isinstance(given["layers"], (list, tuple)) else (given["layers"],)
     if unknown := sorted(set(given) - {"rank", "alpha", "layers"}) or [each for each in chosen if each not in LAYERS]:
         raise InputError(
             f"The recipe's lora names {unknown[0]!r}; it has rank, alpha and layers ({', '.join(LAYERS)})."
@@ -85,10 +88,7 @@ def lora_tensors(lora: Lora) -> dict[str, Tensor]:
 
 
 def save_lora(path: Path, lora: Lora, notes: Mapping[str, Any]) -> Path:
-    from safetensors.torch import save_file
-
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in lora_tensors(lora).items()}
     metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in notes.items()}
-    with written_whole(path) as part:
-        save_file(tensors, part, metadata)
+    write_tensors(path, tensors, metadata)
     return path

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
-from ..atomic import written_whole
 from ..checkpoints.checkpoint import load_checkpoint
+from ..checks import check_number, is_of, kind_of
 from ..errors import InputError
 from ..families import Family, find_family
 from ..models.attention import attend
@@ -23,7 +23,10 @@ from ..part_names import PARTS, PREFIXES, PartName
 from .initial import initialise
 from .recipe import Recipe, recipes_folder
 from .seeds import seed_of
+from .tensor_files import write_tensors
 
+_COUNTS, _MOST_LAYERS, _MOST = ("layers", "depth", "res_blocks"), 256, 2**20  # of a recipe's figures
+_MOST_NUMBERS = 10**11
 GROUPS = ("unet.spatial", "unet.temporal", "unet.vdg")
 _ROWS = 32768  # of attention at once: CUDA's kernels take no more than 65535
 
@@ -131,8 +134,12 @@ def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Mode
     figures: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in recipe.figures.items()
     }
-    if unknown := sorted(set(figures) - {each.name for each in fields(Family)}):
+    hints = get_type_hints(Family)
+    if unknown := sorted(set(figures) - set(hints)):
         raise InputError(f"The recipe's figures contain {', '.join(unknown)}, which are not settings of a family.")
+    for name, value in figures.items():
+        if name in PARTS or not is_of(value, hints[name]):
+            raise InputError(f"The recipe's figures have the {name} {value!r}; give {kind_of(hints[name])}.")
     family = replace(family, **figures)
     if family.consistency:
         raise InputError(
@@ -142,13 +149,33 @@ def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Mode
 
 
 def _configure(part: PartName, given: Mapping[str, Any]) -> Any:
+    config = CONFIGS[part]
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    hints = get_type_hints(config)
+    for name, value in values.items():
+        if name not in hints:
+            raise InputError(
+                f"The recipe's {part} has an unknown setting: {name!r}; the settings are {', '.join(hints)}."
+            )
+        if not is_of(value, hints[name]):
+            raise InputError(f"The recipe's {part} has the {name} {value!r}; give {kind_of(hints[name])}.")
+        for number in value if isinstance(value, tuple) else [value]:
+            if hints[name] is not bool and number is not None:
+                check_number(f"the recipe's {part}: {name}", number, 0, _MOST_LAYERS if name in _COUNTS else _MOST)
     try:
-        return CONFIGS[part](**values)
-    except TypeError as error:
+        made = config(**values)
+        module = build(made, device="meta")  # whether the figures go together, found out before there is memory to fill
+    except InputError:
+        raise
+    except Exception as error:
         raise InputError(
-            f"The recipe's {part} has an unknown setting: {str(error).split('__init__() ')[-1]}."
+            f"The recipe's {part} cannot be built with these figures ({error}); look at a recipe that comes with the package."
         ) from error
+    if (size := sum(each.numel() for each in module.parameters())) > _MOST_NUMBERS:
+        raise InputError(
+            f"The recipe's {part} has {size:,} numbers; give figures that make fewer than {_MOST_NUMBERS:,}."
+        )
+    return made
 
 
 def attend_in_rows(q: Tensor, k: Tensor, v: Tensor, heads: int, **more: Any) -> Tensor:
@@ -195,8 +222,6 @@ def save_model(
     notes: Mapping[str, Any],
 ) -> Path:
     """One safetensors file in the released layout; `tensors` (by Model.state's names) stand in for the model's own."""
-    from safetensors.torch import save_file
-
     path = Path(path)
     state = {**model.state(), **tensors}
     named = {}
@@ -213,8 +238,7 @@ def save_model(
     own = {"family": model.family.name, "figures": figures, **configs}
     metadata = {"format": "pt", "dynamicrafter": json.dumps(own)}
     metadata |= {name: note if isinstance(note, str) else json.dumps(note) for name, note in notes.items()}
-    with written_whole(path) as part_file:
-        save_file(named, part_file, metadata)
+    write_tensors(path, named, metadata)
     return path
 
 

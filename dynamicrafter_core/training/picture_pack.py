@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..atomic import written_whole
 from ..errors import InputError
 from .picture_files import PictureFile, find_picture_files
+from .tensor_files import write_tensors
 
 STILL_SIDE, CLIP_SIDE = 192, 80  # pixels of the shorter side
 MOST_FRAMES = 48  # of a clip
@@ -60,7 +60,6 @@ def make_pack(
 
     A training picture that looks like a held-out one is left out, whatever its name: the templates show some pictures twice.
     """
-    from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
     made: list[tuple[Packed, np.ndarray]] = []
@@ -77,9 +76,8 @@ def make_pack(
     held = np.stack([thumb for packed, thumb in made if packed.held_out] or [np.zeros(3 * _THUMB**2)])
     kept = [packed for packed, thumb in made if packed.held_out or float((held @ thumb).max()) < _ALIKE]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as part:
-        listed = json.dumps([asdict(packed) for packed in kept])
-        save_file({packed.name: tensors[packed.name] for packed in kept}, part, {"pictures": listed})
+    listed = json.dumps([asdict(packed) for packed in kept])
+    write_tensors(path, {packed.name: tensors[packed.name] for packed in kept}, {"pictures": listed})
     return kept
 
 

@@ -9,11 +9,11 @@ import difflib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_type_hints
 
-from ..checks import check_integer, check_number
+from ..checks import check_integer, check_number, is_of, kind_of
 from ..errors import InputError
 
 Objective = Literal["autoencoder", "towers", "diffusion"]
@@ -97,15 +97,17 @@ def recipes_folder() -> Path:
 def read_recipe(given: str | os.PathLike[str]) -> Recipe:
     """A JSON file, or the name of a recipe that comes with the package (embedded, pictures, tiny)."""
     path = Path(given)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not os.path.exists(path):
         path = recipes_folder() / f"{path.name}.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         known = ", ".join(sorted(entry.stem for entry in recipes_folder().glob("*.json")))
         raise InputError(f"There is no recipe {os.fspath(given)!r}; give a JSON file, or one of {known}.")
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         raw = json.loads(text)
-    except ValueError as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}.") from error
     if not isinstance(raw, dict):
         raise InputError(f"{path} holds a {type(raw).__name__}; a recipe is an object of settings.")
@@ -116,13 +118,11 @@ def parse_recipe(raw: Mapping[str, Any], where: str = "The recipe", source: str 
     if not isinstance(raw.get("stages"), list) or not raw["stages"]:
         raise InputError(f"{where} has no stages; give a list of at least one.")
     stages = tuple(_stage(each, f"{where}, stage {number}") for number, each in enumerate(raw["stages"], 1))
-    names = [stage.name for stage in stages]
+    names: list[str] = [stage.name for stage in stages]
     if len(set(names)) < len(names):
         raise InputError(f"{where} has stages of the same name ({', '.join(names)}); give each its own.")
     recipe = _fill(Recipe, {**raw, "stages": stages, "source": source or json.dumps(dict(raw))}, where)
     check_integer("seed", recipe.seed, 0, 2**63 - 1)
-    if recipe.precision not in PRECISIONS:
-        raise InputError(f"{where} has the precision {recipe.precision!r}; give one of {', '.join(PRECISIONS)}.")
     return recipe
 
 
@@ -131,8 +131,6 @@ def _stage(raw: Any, where: str) -> Stage:
         raise InputError(f"{where} is {raw!r}; give an object with name, objective, train, steps and batch.")
     timesteps = _fill(Timesteps, raw.get("timesteps", {}), f"{where}, timesteps")
     stage = _fill(Stage, {**raw, "timesteps": timesteps}, where)
-    if stage.objective not in OBJECTIVES:
-        raise InputError(f"{where} has the objective {stage.objective!r}; give one of {', '.join(OBJECTIVES)}.")
     check_integer(f"{where}: steps", stage.steps, 1, 10**9)
     check_integer(f"{where}: batch", stage.batch, 1, 10**6)
     check_integer(f"{where}: reuse", stage.reuse, 1, 10**6)
@@ -148,7 +146,9 @@ _Record = TypeVar("_Record", Recipe, Stage, Timesteps)
 
 def _fill(record: type[_Record], raw: Mapping[str, Any], where: str) -> _Record:
     """The record with these values; comments ("//...") are passed over, unknown names refused with the nearest known."""
-    known = {each.name for each in fields(record)}
+    if not isinstance(raw, Mapping):
+        raise InputError(f"{where} is {raw!r}; give an object of settings.")
+    known = get_type_hints(record)
     values = {name: value for name, value in raw.items() if not name.startswith("//")}
     for name in values:
         if name not in known:
@@ -157,6 +157,9 @@ def _fill(record: type[_Record], raw: Mapping[str, Any], where: str) -> _Record:
                 f"{where} has an unknown setting {name!r}{f'; the nearest is {close[0]}' if close else ''}."
             )
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    for name, value in values.items():
+        if not is_of(value, known[name]):
+            raise InputError(f"{where} has the {name} {value!r}; give {kind_of(known[name])}.")
     try:
         return record(**values)
     except TypeError as error:

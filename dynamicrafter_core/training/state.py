@@ -15,8 +15,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..atomic import written_whole
+from ..atomic import cannot_write, written_whole
 from ..errors import InputError
+from .tensor_files import write_tensors
 
 
 @dataclass
@@ -50,12 +51,9 @@ class RunFolder:
         return self.path / "log.jsonl"
 
     def save(self, tensors: Mapping[str, Tensor], position: Position) -> None:
-        from safetensors.torch import save_file
-
         held = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
         metadata = {"position": json.dumps(vars(position)), "recipe": self.recipe_source}
-        with written_whole(self.state_file) as part:
-            save_file(held, part, metadata)
+        write_tensors(self.state_file, held, metadata)
 
     def load(self) -> tuple[dict[str, Tensor], Position] | None:
         """The state of a run that started here; refused when it was a run of another recipe."""
@@ -73,8 +71,12 @@ class RunFolder:
         return tensors, Position(**json.loads(metadata["position"]))
 
     def log(self, entry: Mapping[str, Any]) -> None:
-        with self.log_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({name: _plain(value) for name, value in entry.items()}) + "\n")
+        line = json.dumps({name: _plain(value) for name, value in entry.items()})
+        try:
+            with self.log_file.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+        except OSError as error:
+            raise cannot_write(self.log_file, error) from error
 
     def entries(self) -> list[dict[str, Any]]:
         if not self.log_file.exists():

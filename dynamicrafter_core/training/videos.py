@@ -88,18 +88,18 @@ class VideoClips:
 
 def find_items(path: Path) -> list[Item]:
     """Everything captioned under `path` (a folder or a tar), in the order of names."""
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{path} does not exist; give a folder of captioned videos, or a tar of them.")
-    if path.is_file():
+    if os.path.isfile(path):
         return _in_tar(path)
     found: list[Item] = []
     for text in sorted(path.rglob("*.txt")):
         stem = text.with_suffix("")
-        video = next((stem.with_suffix(suffix) for suffix in VIDEOS if stem.with_suffix(suffix).is_file()), None)
-        read = _later(text.read_text, encoding="utf-8")
+        video = next((stem.with_suffix(suffix) for suffix in VIDEOS if os.path.isfile(stem.with_suffix(suffix))), None)
+        read = _decoded(text.read_bytes, text)
         if video is not None:
             found.append(Item(str(video), _later(_Video, video), read))
-        elif stem.is_dir():
+        elif os.path.isdir(stem):
             shots = sorted(file for file in stem.iterdir() if file.suffix.lower() in IMAGES)
             if shots:
                 found.append(Item(str(stem), _later(_Frames, shots), read))
@@ -125,7 +125,13 @@ def _in_tar(path: Path) -> list[Item]:
         video = next((suffix for suffix in VIDEOS if suffix in files), None)
         if video and ".txt" in files:
             read_text = _later(_read_part, path, *files[".txt"])
-            found.append(Item(f"{path}/{key}", _later(_video_in_tar, path, *files[video]), _decoded(read_text)))
+            found.append(
+                Item(
+                    f"{path}/{key}",
+                    _later(_video_in_tar, path, *files[video]),
+                    _decoded(read_text, f"{path}/{key}.txt"),
+                )
+            )
     return found
 
 
@@ -133,8 +139,14 @@ def _later(function: Callable[..., Any], *arguments: Any, **named: Any) -> Calla
     return lambda: function(*arguments, **named)
 
 
-def _decoded(read: Callable[[], bytes]) -> Callable[[], str]:
-    return lambda: read().decode("utf-8")
+def _decoded(read: Callable[[], bytes], name: object) -> Callable[[], str]:
+    def decoded() -> str:
+        try:
+            return read().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name} is no UTF-8 text ({error}); save the caption as UTF-8.") from error
+
+    return decoded
 
 
 def _read_part(path: Path, offset: int, size: int) -> bytes:
@@ -182,7 +194,9 @@ class _Video:
                 self.file.seek(0)
             with av.open(str(self.file) if isinstance(self.file, Path) else self.file) as container:
                 yield container, container.streams.video[0]
-        except (av.error.FFmpegError, IndexError) as error:
+        except InputError:
+            raise
+        except Exception as error:  # a damaged file can lead its decoder anywhere
             raise InputError(
                 f"{self.name} cannot be decoded ({error}); remove it from the data, or encode it again."
             ) from error

@@ -354,3 +354,18 @@ def test_a_picture_that_changes_while_its_clip_is_made_makes_it_again(folder: Pa
 
     assert [result.state for result in render(jobs, "out", on_progress=change)] == ["made", "made"]
     assert {result.number: result.state for result in render(jobs, "out")} == {1: "made", 2: "kept"}
+
+
+def test_half_a_character_is_refused_and_the_report_written(folder: Path, model: str) -> None:
+    jobs = lines(Path("j.jsonl"), {"image": "p0.png", "name": "\ud800"}, {"image": "p0.png", "prompt": "\ud800"})
+    assert main(["batch", str(jobs), "-o", "out", "-m", model, "--quiet"]) == 1
+    told = [json.loads(line) for line in Path("out/results.jsonl").read_text().splitlines()]
+    assert ["name is" in told[0]["error"], "half of a character" in told[1]["error"]] == [True, True]
+    assert r"\ud800" in Path("out/report.html").read_text(encoding="utf-8")
+
+
+def test_a_folder_within_a_folder_is_no_part_of_a_guide(folder: Path) -> None:
+    (folder / "views" / "more").mkdir(parents=True)
+    (folder / "views" / "0.png").write_bytes((folder / "p0.png").read_bytes())
+    (job,) = read_jobs([{"image": "p0.png", "guide": "views"}])
+    assert isinstance(job, Job) and len(job.fingerprint()) == 32

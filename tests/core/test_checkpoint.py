@@ -246,6 +246,13 @@ def test_figures_that_shapes_cannot_tell_come_from_the_metadata(tmp_path):
     assert load_checkpoint(lightning).family.frames == 8
 
 
+@pytest.mark.parametrize("figures", [{"fs_range": [1, 2, 3]}, {"fs_default": [3]}, {"cfg": "7"}, {"width": True}])
+def test_metadata_whose_figures_are_of_another_kind_is_refused(tmp_path, figures):
+    path = tiny_checkpoint(tmp_path / "m.safetensors", metadata={"family": "dynamicrafter_512", "figures": figures})
+    with pytest.raises(InputError, match=f"metadata that says {next(iter(figures))} of its figures is"):
+        load_checkpoint(path)
+
+
 def test_metadata_of_unknown_figures_is_refused(tmp_path):
     path = tiny_checkpoint(tmp_path / "x.safetensors", parts=("unet",), metadata={"unet": {"flavour": 3}})
     assert "has metadata of its unet that this version does not know (flavour)" in refusal(path)

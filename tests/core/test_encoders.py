@@ -185,3 +185,9 @@ def test_misfits_are_told_in_a_sentence():
         TextTower(TEXT, device="meta").encode(["a cat"])
     with pytest.raises(InputError, match=r"takes \[batch, 3, 12, 12\], not \[1, 3, 224, 224\]"):
         VisionTower(VISION, device="meta")(torch.zeros(1, 3, 224, 224, device="meta"))
+
+
+def test_prompts_whose_chunks_never_meet_are_refused():
+    with pytest.raises(InputError, match="take 17 and 19 chunks of 75 tokens, which is 323 in common"):
+        tokenize(["a " * 75 * 17, "a " * 75 * 19])
+    assert tokenize(["a " * 75 * 17, "a " * 75 * 34]).shape == (2, 34, 77)

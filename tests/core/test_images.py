@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from dynamicrafter_core.errors import InputError
+from dynamicrafter_core.media import images
 from dynamicrafter_core.media.images import check_size, fit_image, read_image, round_size
 
 
@@ -191,3 +192,34 @@ def test_a_size_that_does_not_divide_names_the_nearest() -> None:
 def test_sizes_round_to_the_nearest_but_never_to_nothing() -> None:
     assert round_size(500, 300) == (512, 320)
     assert round_size(1, 96) == (64, 128)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 40_000), (40_000, 1)])
+def test_of_a_line_the_middle_fills_the_frame(width: int, height: int) -> None:
+    image = torch.linspace(-1, 1, 40_000).view(1, height, width).expand(3, -1, -1)
+    cropped = fit_image(image, 512, 512)
+    assert cropped.shape == (3, 512, 512)
+    assert cropped.mean().abs() < 1e-3
+
+
+def test_a_picture_too_large_for_the_memory_is_averaged_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = gradient(64, 32)
+    monkeypatch.setattr(images, "_MOST_PIXELS", 64 * 32 // 4)
+    image = read_image(Image.fromarray(pixels))
+    blocks = pixels.reshape(16, 2, 32, 2, 3).mean((1, 3))
+    assert image.shape == (3, 16, 32)
+    assert np.abs((image.permute(1, 2, 0).numpy() + 1) * 127.5 - blocks).max() <= 1
+
+
+def test_whatever_a_decoder_raises_over_a_damaged_file_becomes_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise NotImplementedError("Unknown pixel format flags 0")
+
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "open", broken)
+    with pytest.raises(
+        InputError, match="cannot be read .Unknown pixel format flags 0.; it may be cut short or damaged"
+    ):
+        read_image(tmp_path / "a.png")

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.media import saving
+from dynamicrafter_core.media import frames, saving
+from dynamicrafter_core.media.frames import read_clip, read_rate
 from dynamicrafter_core.media.saving import check_target, read_settings, save_clip
 
 SETTINGS = {
@@ -261,3 +262,30 @@ def test_a_saved_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> Non
     save_clip(moving(), tmp_path / "clip.gif", 8)
     (tmp_path / "new").touch()
     assert (tmp_path / "clip.gif").stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
+def test_a_file_that_is_broken_or_says_nonsense_holds_no_settings(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    Image.new("RGB", (2, 2)).save(path, comment=b'{"a":' * 10_000)
+    with pytest.raises(InputError, match="holds no settings"):
+        read_settings(path)
+    path.with_suffix(".png").write_bytes(
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x08\2\0\0\0\0\0\0\0"
+    )
+    with pytest.raises(InputError, match="holds no settings"):
+        read_settings(path.with_suffix(".png"))
+
+
+def test_a_rate_is_asked_of_a_file_that_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(InputError, match="broken.mp4 cannot be decoded as a video"):
+        read_rate(tmp_path / "broken.mp4")
+
+
+def test_frames_that_would_fill_the_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_clip(np.zeros((3, 64, 64, 3), np.uint8), tmp_path / "a.mp4", 8)
+    monkeypatch.setattr(frames, "MOST_BYTES", 3 * 64 * 64 * 3)
+    assert len(read_clip(tmp_path / "a.mp4")) == 3
+    monkeypatch.setattr(frames, "MOST_BYTES", 3 * 64 * 64 * 3 - 1)
+    with pytest.raises(InputError, match="holds more than 0 GB of pixels"):
+        read_clip(tmp_path / "a.mp4")

@@ -245,3 +245,8 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(
     with pytest.raises(InputError, match=message):
         Pipeline(model_of(ANIMATE)).animate(picture(), **options)
     assert not spy.calls
+
+
+def test_an_alpha_whose_square_no_number_holds_is_refused() -> None:
+    with pytest.raises(InputError, match="alpha of mixed noise is 1e.308; give a number from 0 to 1e.06"):
+        read_noise("mixed 1e308")

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from micro import ANIMATE, FRAMES, HEIGHT, INTERPOLATE, TOON, WIDTH, Spy, picture
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dynamicrafter_core.camera.camera import Camera
@@ -270,3 +272,15 @@ def test_a_call_does_what_its_arguments_ask_for(model_of: Callable[[str], Path],
     pipeline = Pipeline(model_of(INTERPOLATE))
     assert pipeline(picture(), last=picture(1), steps=1).settings["mode"] == "interpolate"
     assert pipeline(picture(), steps=1).settings["mode"] == "loop"
+
+
+def test_an_autoencoder_that_gives_nan_is_told_of_and_shows_no_black_frames(model_of, tmp_path: Path) -> None:
+    with safe_open(model_of(ANIMATE), framework="pt") as file:
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+        metadata = file.metadata()
+    state["first_stage_model.decoder.conv_out.bias"] = torch.full((3,), torch.nan)
+    save_file(state, tmp_path / "nan.safetensors", metadata)
+    with pytest.raises(
+        InputError, match="the autoencoder gave NaN in float32; use bf16 or fp32, or get its file again"
+    ):
+        Pipeline(tmp_path / "nan.safetensors").animate(picture(), steps=1)

@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from dynamicrafter_core.checkpoints.checkpoint import Checkpoint
 from dynamicrafter_core.errors import InputError
+from dynamicrafter_core.families import FAMILIES
 from dynamicrafter_core.pipeline.pipeline import Pipeline
+from dynamicrafter_core.pipeline.settings import settle
 
 
 @pytest.mark.parametrize(
@@ -121,3 +123,19 @@ def test_the_embedded_model_is_named_when_it_is_missing(tmp_path: Path, monkeypa
         Pipeline("embedded")
     micro_checkpoint(tmp_path / "model.safetensors", ANIMATE)
     assert Pipeline("embedded").family.name == ANIMATE
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"freeinit": 1, "start_step": "late"}, "start step is 'late'"),
+        ({"window": "wide"}, "window is 'wide'"),
+        ({"negative": "\ud800"}, "negative holds .*half of a character"),
+        ({"then": ["\udce9"], "window": 8}, "then holds .*half of a character"),
+        ({"steps": 10**400}, "steps is 1000"),
+        ({"cfg": 1}, "there is no option 'cfg'"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(given: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        settle(FAMILIES["dynamicrafter_512"], "animate", "waves", given, None, 64)

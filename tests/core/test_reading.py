@@ -201,3 +201,36 @@ def test_a_file_that_the_system_will_not_read_is_refused_with_its_reason(tmp_pat
     path = stored(tmp_path, "raw")
     monkeypatch.setattr(Path, "open", denied)
     assert "Permission denied" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (torch.eye(3).to_sparse(), "as a sparse_coo tensor"),
+        (torch.empty(3, device="meta"), "as a meta tensor"),
+        (torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "as a quantised tensor"),
+        (torch.zeros(1).expand(2**40), "with fewer numbers than that"),
+    ],
+)
+def test_tensors_that_are_no_plain_weights_are_refused(tensor, words, tmp_path):
+    torch.save({"state_dict": {"ours": tensor}}, tmp_path / "strange.ckpt")
+    assert words in refusal(tmp_path / "strange.ckpt")
+
+
+def test_what_stands_beside_the_weights_under_no_name_is_passed_over(tmp_path):
+    torch.save({"state_dict": STATE, 5: "five", ("a",): 1, "epoch": 3}, tmp_path / "odd.ckpt")
+    assert open_file(tmp_path / "odd.ckpt").metadata == {"epoch": "3"}
+
+
+def test_a_file_replaced_while_it_is_read_is_not_mixed_with_the_new_one(tmp_path):
+    path, other = tmp_path / "m.safetensors", tmp_path / "n.safetensors"
+    save_file({"a": torch.zeros(4)}, path)
+    save_file({"a": torch.ones(4)}, other)
+    tensors = open_file(path).tensors
+    assert tensors["a"].tolist() == [0] * 4
+    tensors.release()
+    assert tensors["a"].tolist() == [0] * 4  # the same file, mapped again
+    tensors.release()
+    os.replace(other, path)
+    with pytest.raises(InputError, match="was replaced or changed while it was being read"):
+        tensors["a"]

@@ -107,3 +107,10 @@ def test_what_is_no_video_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "broken.txt").write_text("x")
     with pytest.raises(InputError, match="broken.mp4 cannot be decoded"):
         VideoClips(tmp_path, 16, 16, 4)("train", [0])
+
+
+def test_a_caption_that_is_no_text_is_refused_by_name(folder: Path) -> None:
+    caption = next(folder.glob("*.txt"))
+    caption.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=f"{caption.name} is no UTF-8 text"):
+        VideoClips(folder, 16, 16, 4)("train", range(8))

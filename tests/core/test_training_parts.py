@@ -8,6 +8,7 @@ import torch
 from training_recipes import only, small_recipe
 
 from dynamicrafter_core.diffusion.schedule import NoiseSchedule
+from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.models.attention import attend
 from dynamicrafter_core.models.unet import VideoUNet
 from dynamicrafter_core.training import inputs
@@ -19,6 +20,8 @@ from dynamicrafter_core.training.objectives import diffusion_loss, draw_timestep
 from dynamicrafter_core.training.optimiser import Optimiser, learning_rate
 from dynamicrafter_core.training.ranks import Ranks
 from dynamicrafter_core.training.recipe import Stage, Timesteps
+from dynamicrafter_core.training.sources import make_source
+from dynamicrafter_core.training.state import RunFolder
 from dynamicrafter_core.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -282,3 +285,46 @@ def test_attention_in_portions_is_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     whole = attend(q, k, v, 2)
     monkeypatch.setattr("dynamicrafter_core.training.model._ROWS", 2)
     assert torch.allclose(attend_in_rows(q, k, v, 2), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"log_every": "often"}, "has the log_every 'often'; give a whole number"),
+        ({"data": [1]}, "has the data .*; give an object"),
+        ({"figures": {"width": 16.5}}, "figures have the width 16.5; give a whole number"),
+        ({"figures": {"unet": {}}}, "figures have the unet"),
+        ({"model": {"unet": {"model_channels": "8"}}}, "unet has the model_channels '8'; give a whole number"),
+        ({"model": {"text": {"heads": 0}}}, "text cannot be built with these figures"),
+        ({"model": {"text": {"layers": 10**9}}}, "text: layers is 1000000000; give a number from 0 to 256"),
+        ({"model": {"vision": {"wings": 2}}}, "vision has an unknown setting: 'wings'"),
+        ({"lora": {"rank": "2"}}, "LoRA's rank is '2'"),
+    ],
+)
+def test_a_recipe_of_the_wrong_kinds_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        Trainer(small_recipe(**changes), tmp_path / "run", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"kind": "procedural", "height": 0}, "data's height is 0"),
+        ({"kind": "procedural", "motions": [["still"]]}, "data's motions is .*; give a list"),
+        ({"kind": "procedural", "fs": 5}, "data's fs is 5; give a list"),
+        ({"kind": "mixed", "parts": [{"share": "1"}]}, "share of a part of the data is '1'"),
+    ],
+)
+def test_data_of_the_wrong_kinds_is_refused(data: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        make_source({"height": 16, "width": 16, "frames": 4, **data}, 0, torch.device("cpu"))
+
+
+def test_a_log_on_a_full_disk_is_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder = RunFolder(tmp_path, "{}")
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(InputError, match="log.jsonl cannot be written .no space left on device"):
+        folder.log({"loss": 1.0})

@@ -1,0 +1,46 @@
+"""No socket of this process leaves this machine. Python imports this file at its start where this folder is on PYTHONPATH.
+
+What was asked for is refused, and noted in the file that NO_NETWORK names, for whoever asks may live with a refusal.
+"""
+
+import ipaddress
+import os
+import sys
+from typing import Any
+
+_ADDRESS = {
+    "socket.connect": 1,
+    "socket.sendto": 1,
+    "socket.sendmsg": 1,
+    "socket.getaddrinfo": 0,
+    "socket.gethostbyname": 0,
+}
+
+
+def is_loopback(host: object) -> bool:
+    if host in (None, "", b"", "localhost", b"localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host).is_loopback  # type: ignore[arg-type]
+    except ValueError:
+        return False
+
+
+def hear(event: str, given: tuple[Any, ...]) -> None:
+    if event not in _ADDRESS or not os.environ.get("NO_NETWORK"):
+        return
+    address = given[_ADDRESS[event]]
+    if event.startswith("socket.get"):
+        host = address
+    elif isinstance(address, tuple):
+        host = address[0]
+    else:
+        return  # a path: a socket of this machine
+    if is_loopback(host):
+        return
+    with open(os.environ["NO_NETWORK"], "a", encoding="utf-8") as file:
+        file.write(f"{event} {address!r} by {' '.join(sys.argv[:3]) or sys.executable}\n")
+    raise PermissionError(f"The tests were started with --no-network, and this asks for {address!r}.")
+
+
+sys.addaudithook(hear)
