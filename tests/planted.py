@@ -76,7 +76,7 @@ def _write_in_place(given: Path, out: Path) -> int:
         for number in range(20):
             file.write(bytes([number]) * 1000)
             file.flush()
-            time.sleep(0.01)
+            time.sleep(0.05)
     return 0
 
 
