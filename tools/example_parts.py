@@ -130,3 +130,9 @@ def flip(graph: Graph, image: Output, title: str, how: str = "y-axis: horizontal
 def batch(graph: Graph, column: int, *images: Output, title: str = "") -> Output:
     given = {f"images.image{number}": image for number, image in enumerate(images)}
     return graph.add("BatchImagesNode", column, title=title, **given)["IMAGE"]
+
+
+def stitch(graph: Graph, first: Output, second: Output, direction: str, title: str, column: int = 5) -> Output:
+    return graph.add(
+        "ImageStitch", column, title=title, image1=first, image2=second, direction=direction, match_image_size=False
+    )["IMAGE"]

@@ -27,9 +27,11 @@ from example_parts import (
     prompts,
     sample,
     save,
+    stitch,
     write,
 )
-from graph import Graph, Output
+from graph import Graph
+from guidance_examples import guidance_over_the_run
 from long_examples import endless_loop, film, keyframes, long_video
 
 
@@ -106,12 +108,6 @@ the place of **DynamiCrafter DDIM**.
         "Compare text and image guidance",
         330,
     )
-
-
-def stitch(graph: Graph, first: Output, second: Output, direction: str, title: str) -> Output:
-    return graph.add(
-        "ImageStitch", 5, title=title, image1=first, image2=second, direction=direction, match_image_size=False
-    )["IMAGE"]
 
 
 def interpolate_two_images(graph: Graph) -> None:
@@ -353,5 +349,6 @@ EXAMPLES: dict[str, Callable[[Graph], None]] = {
         batch_of_images,
         camera_path,
         camera_flight,
+        guidance_over_the_run,
     )
 }

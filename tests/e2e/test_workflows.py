@@ -35,6 +35,7 @@ EXPECTED = {
     "batch_of_images": [(16, 8, SIDE, SIDE)] * 3,
     "camera_flight": [(16, 8, SIDE, SIDE)],
     "camera_path": [(16, 8, SIDE, SIDE)],
+    "guidance_over_the_run": [(16, 8, 2 * SIDE, 2 * SIDE)],
 }
 
 
