@@ -10,7 +10,7 @@ import pytest
 import repository
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, links and limits are a POSIX system's here")
-SECONDS = 1.5  # a surface
+SECONDS = 0.7  # a surface
 SURFACES = (
     "safetensors",
     "pickle",
