@@ -20,6 +20,7 @@ SURFACES = (
     "data",
     "cli",
     "jobs",
+    "scripts",
     "words",
     "options",
     "prompts",

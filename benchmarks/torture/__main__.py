@@ -30,6 +30,7 @@ FUZZERS = {
     "data": "benchmarks.torture.videos:DATA",
     "cli": "benchmarks.torture.commands:COMMANDS",
     "jobs": "benchmarks.torture.jobs:JOBS",
+    "scripts": "benchmarks.torture.scripts:SCRIPTS",
     "words": "benchmarks.torture.words:WORDS",
     "options": "benchmarks.torture.words:OPTIONS",
     "prompts": "benchmarks.torture.words:PROMPTS",

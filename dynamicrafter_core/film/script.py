@@ -19,6 +19,7 @@ from ..checks import check_integer, check_number
 from ..errors import InputError
 from ..media.colour import MATCHES, Match
 from ..pipeline.keywords import MODEL_KEYS, OPTION_KEYS, Model, keyword, read_model, read_options, typed
+from ..pipeline.settings import MOST_FRAMES
 
 Transition = Literal["cut", "dissolve", "continue", "morph"]
 TRANSITIONS: tuple[Transition, ...] = get_args(Transition)
@@ -74,7 +75,7 @@ def read_script(
     if isinstance(source, Mapping):
         return _script(source, "the script", Path(), defaults)
     path = Path(source)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} does not exist; give a film's script, a .json or a text file.")
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -169,6 +170,8 @@ def _script(
     for shot, after in zip(listed, listed[1:], strict=False):
         if shot.transition == "morph" and after.image is None:
             raise InputError(f"{shot.where}: it morphs into the next shot, which has no image; give it one.")
+    if "frames" in film:
+        _told(name, check_integer, "frames", film["frames"], 3, MOST_FRAMES)
     base = folder or Path()
     morph = film.get("morph_model")
     return Script(
@@ -177,7 +180,7 @@ def _script(
         _told(name, check_integer, "keep", film.get("keep", 1), 1, 4),
         _told(name, _choice, "match", film.get("match", "joint"), MATCHES),
         read_model(base, film),
-        str(base / morph) if morph and (base / morph).exists() else morph,
+        str(base / morph) if morph and os.path.exists(base / morph) else morph,
     )
 
 
@@ -190,8 +193,10 @@ def _shot(entry: Any, where: str, common: Mapping[str, Any], folder: Path | None
         raise InputError(f"{where} has neither an image nor a prompt; give one, or both.")
     if image is not None and folder is not None:
         image = str(folder / image)
-        if not Path(image).is_file():
+        if not os.path.isfile(image):
             raise InputError(f"{where}: image {image} does not exist; check the path.")
+    if "seed" in given:
+        _told(where, check_integer, "seed", given["seed"], 0, 2**64 - 1)
     length = given.get("transition_seconds")
     return Shot(
         where,

@@ -96,6 +96,8 @@ def test_a_script_goes_before_what_is_given_beside_it() -> None:
         ),
         ('{"keep": 5, "shots": [{"prompt": "a"}]}', "keep is 5; give a whole number from 1 to 4"),
         ('{"match": "last", "shots": [{"prompt": "a"}]}', "match is 'last'"),
+        ('{"shots": [{"prompt": "a", "seed": {}}]}', "shot 1: seed is {}; give a whole number from 0"),
+        ('{"frames": 2, "shots": [{"prompt": "a"}]}', "frames is 2; give a whole number from 3 to 256"),
         ('{"size": "big", "shots": [{"prompt": "a"}]}', "size is 'big'; give a width and a height"),
         ("just words", "line 1: 'just words' is no shot"),
         ("a.png | waves | 2 s | wipe", "line 1: 'wipe' is neither a length"),
@@ -116,6 +118,9 @@ def test_a_missing_picture_or_script_is_named(tmp_path: Path) -> None:
         read_script(tmp_path / "story.txt")
     with pytest.raises(InputError, match=r"other.json does not exist"):
         read_script(tmp_path / "other.json")
+    (tmp_path / "story.txt").write_text(f"{'a' * 5000}.png | a")
+    with pytest.raises(InputError, match="does not exist; check the path"):
+        read_script(tmp_path / "story.txt")
     (tmp_path / "story.txt").write_bytes(b"\xff\xfe a | b")
     with pytest.raises(InputError, match="is not UTF-8 text"):
         read_script(tmp_path / "story.txt")
