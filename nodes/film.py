@@ -9,6 +9,7 @@ from ..dynamicrafter_core.film.script import parse_script
 from ..dynamicrafter_core.media.colour import MATCHES
 from .host import film, joining
 from .host.feedback import refuse, show
+from .host.shooting import Parts
 
 EXAMPLE = """1 | the camera zooms in | 2 s | dissolve
 2 | it gets dark | 2 s"""
@@ -134,7 +135,7 @@ class DynamiCrafterFilm(io.ComfyNode):
         images: Any = None,
         morph_model: Any = None,
     ) -> io.NodeOutput:
-        parts = film.Parts(model, clip, clip_vision, vae, morph_model)
+        parts = Parts(model, clip, clip_vision, vae, morph_model)
         defaults = {"seed": seed, "steps": steps or None, "width": width or None, "height": height or None}
         planned = film.plan_film(parts, script, images, defaults)
         made_from = ("model", "clip", "clip_vision", "vae", "morph_model")

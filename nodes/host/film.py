@@ -1,4 +1,4 @@
-"""A film of takes by the host's own parts: each is conditioned, sampled and decoded as the nodes do it, kept on the disk, and joined.
+"""A film by the host's own parts: planned from its script, and its takes kept on the disk and joined.
 
 Takes lie in the output folder, under names made from all that they come from, so that a film that was cancelled, or whose server was
 stopped, goes on, and a changed script makes only what changed.
@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import comfy.sd
 import folder_paths
 import torch
-from comfy.clip_vision import ClipVisionModel
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
@@ -25,21 +23,13 @@ from ...dynamicrafter_core.film.film import Before, film_frames, mode_of
 from ...dynamicrafter_core.film.script import Script, parse_script
 from ...dynamicrafter_core.film.store import Store
 from ...dynamicrafter_core.film.takes import Means, Take, plan
-from ...dynamicrafter_core.media.colour import continue_colour
 from ...dynamicrafter_core.media.images import read_image
 from ...dynamicrafter_core.media.saving import save_frames
-from ...dynamicrafter_core.pipeline.keyframes import Keyframe, between
 from ...dynamicrafter_core.pipeline.settings import Settings, settle
-from . import image_context, sampler_settings, visual_guidance
-from .conditioning import CONCAT, FAMILY, FRAMES, FS, write
-from .decode import decode_latent
-from .files import NONE
-from .images import fit
 from .loading import family_of
-from .sampling_run import published_sampler, sample
-from .vae import check_vae, encode
+from .shooting import NODE, Parts, shoot_take
+from .vae import check_vae
 
-NODE = "DynamiCrafterFilm"
 TAKES = "dynamicrafter_takes"
 SIDE = 64  # pixels that the sides of a frame are multiples of
 # What a script may set here; the rest has nodes of its own, on the MODEL.
@@ -47,15 +37,6 @@ SETTABLE = {
     *("negative", "seed", "steps", "text_scale", "image_scale", "context_strength", "eta", "spacing"),
     *("guidance_rescale", "fs", "motion_scale", "frames", "width", "height", "fit", "fps", "start_step"),
 }
-
-
-@dataclass(frozen=True)
-class Parts:
-    model: ModelPatcher
-    clip: comfy.sd.CLIP
-    vision: ClipVisionModel | None
-    vae: comfy.sd.VAE
-    morph: ModelPatcher | None
 
 
 @dataclass(frozen=True)
@@ -161,7 +142,9 @@ def make_film(
 
     def shoot(number: int, before: Before) -> tuple[Tensor, Tensor | None]:
         tell(f"take {number + 1} of {len(names)}")
-        return shoot_take(parts, planned, number, before)
+        take = planned.takes[number]
+        picture = None if take.image is None else planned.pictures[take.image]
+        return shoot_take(parts, take, planned.settings[number], picture, before, script.keep, script.match)
 
     shown: list[Tensor] = []
 
@@ -176,133 +159,6 @@ def make_film(
     count = save_frames(kept(), path, planned.fps, {"shots": [shot.prompt for shot in script.shots]})
     tell(f"{count} frames, {count / planned.fps:.1f} s, of {len(names)} takes")
     return torch.stack(shown).float() / 255, path
-
-
-def shoot_take(parts: Parts, planned: Planned, number: int, before: Before) -> tuple[Tensor, Tensor | None]:
-    """uint8 frames [T,H,W,3] that the film shows, and their latents [4,T,h,w]."""
-    take, settings, script = planned.takes[number], planned.settings[number], planned.script
-    picture = None if take.image is None else planned.pictures[take.image]
-    if take.kind == "still" and picture is not None:
-        return in_bytes(fit(picture, settings.width, settings.height, settings.fit)), None
-    if take.kind == "morph" and picture is not None and before is not None:
-        return morph(parts, settings, before[0][-1:].float() / 255, picture, take.frames), None
-    kept: Tensor | None = None
-    first = picture
-    if before is not None:
-        frames = before[0].float() / 255
-        kept = frames[-min(script.keep, len(frames)) :]
-        first = kept[:1]
-    context = first if picture is None else picture
-    positive, negative, latent = condition(parts, parts.model, settings, context, first, None)
-    given = 0
-    if kept is not None:
-        given = len(kept)
-        known = None if before is None or before[1] is None else before[1][:, -given:].movedim(0, 1)
-        begin_with(parts, settings, positive, negative, latent, kept, known)
-    sampled = run(parts.model, settings, positive, negative, latent)
-    images = in_bytes(decode_latent(parts.vae, sampled))
-    shown = images[given : given + take.frames]
-    if given:
-        height, width = shown.shape[1:3]
-        reference = kept[:1] if context is None else context
-        held = in_bytes(fit(reference, width, height, settings.fit))[0]
-        shown = continue_colour(images[given:], script.match, images[given - 1], held)[: take.frames]
-    return shown, sampled["samples"][given : given + take.frames].movedim(0, 1).float().cpu()
-
-
-def in_bytes(images: Tensor) -> Tensor:
-    return (images * 255).round().clamp(0, 255).to(torch.uint8).cpu()
-
-
-def morph(parts: Parts, settings: Settings, first: Tensor, last: Tensor, frames: int) -> Tensor:
-    """So many frames between two pictures [1,H,W,3], neither of them included."""
-    model, made = parts.morph or parts.model, 0
-
-    def make(here: Keyframe, there: Keyframe) -> Tensor:
-        nonlocal made
-        ends = [each.image if each.image.ndim == 4 else each.image[None].float() / 255 for each in (here, there)]
-        positive, negative, latent = condition(parts, model, settings, ends[0], *ends)
-        varied = replace(settings, seed=settings.seed + made)
-        made += 1
-        return in_bytes(decode_latent(parts.vae, run(model, varied, positive, negative, latent)))
-
-    return between(make, Keyframe(first, 0), Keyframe(last, frames + 1), settings.frames)[1:-1]
-
-
-def condition(
-    parts: Parts,
-    model: ModelPatcher,
-    settings: Settings,
-    context: Tensor | None,
-    first: Tensor | None,
-    last: Tensor | None,
-) -> tuple[list, list, dict[str, Any]]:
-    family = family_of(model, NODE)
-    positive, negative = (
-        parts.clip.encode_from_tokens_scheduled(parts.clip.tokenize(text))
-        for text in (settings.prompt, settings.negative)
-    )
-    if family.projector is not None and context is not None:
-        positive, negative = image_context.add_image(
-            model, parts.vision, context, positive, negative, settings.context_strength
-        )
-    if family.concat and first is not None:
-        asked = visual_guidance.Plan(
-            settings.mode, settings.width, settings.height, settings.frames, settings.fs or 0, settings.fit
-        )
-        guided = visual_guidance.add_detail(asked, positive, negative, parts.vae, first, last)
-        return guided.positive, guided.negative, guided.latent
-    values = {FRAMES: settings.frames, FS: settings.fs or 0, FAMILY: family}
-    factor = family.autoencoder.size_factor
-    samples = torch.zeros(settings.frames, 4, settings.height // factor, settings.width // factor)
-    return write(positive, values), write(negative, values), {"samples": samples}
-
-
-def begin_with(
-    parts: Parts,
-    settings: Settings,
-    positive: list,
-    negative: list,
-    latent: dict[str, Any],
-    kept: Tensor,
-    known: Tensor | None,
-) -> None:
-    """The take's first frames are the kept ones, at every noise level, and its detail is the first of them."""
-    samples = latent["samples"]
-    if known is None or known.shape[2:] != samples.shape[2:]:
-        known = encode(parts.vae, fit(kept, settings.width, settings.height, settings.fit))
-    samples[: len(known)] = known.to(samples)
-    latent["noise_mask"] = samples.new_ones(len(samples), 1, *samples.shape[2:])
-    latent["noise_mask"][: len(known)] = 0
-    for conditioning in (positive, negative):
-        for _, options in conditioning:
-            if CONCAT in options:
-                options[CONCAT] = known[None, :1].expand(1, settings.frames, -1, -1, -1).to(options[CONCAT])
-
-
-def run(
-    model: ModelPatcher, settings: Settings, positive: list, negative: list, latent: dict[str, Any]
-) -> dict[str, Any]:
-    text_scale, image_scale = (
-        -1.0 if scale is None else scale.told() for scale in (settings.text_scale, settings.image_scale)
-    )
-    family = family_of(model, NODE)
-    motion_scale = -1 if settings.motion_scale is None or family.motion_scale is None else settings.motion_scale
-    rescale = -1 if family.consistency else settings.guidance_rescale
-    guider = sampler_settings.make_guider(
-        model,
-        positive,
-        negative,
-        text_scale,
-        image_scale,
-        rescale,
-        motion_scale,  # type: ignore[arg-type]
-    )
-    spacing = "auto" if family.consistency else settings.spacing
-    start = 0 if family.consistency else settings.start_step
-    sigmas = sampler_settings.make_sigmas(model, settings.steps, spacing, 1.0, start)
-    drawn = sampler_settings.make_noise(model, positive, latent, settings.seed, sigmas, 1.0, start, NONE, None)
-    return sample(guider, published_sampler(settings.eta), sigmas, latent, drawn, settings.seed)
 
 
 def origins_of(prompt: Mapping[str, Any] | None, node: str | None, inputs: tuple[str, ...]) -> Any:

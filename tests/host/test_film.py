@@ -115,12 +115,13 @@ def test_an_interrupted_film_goes_on_and_is_the_same(film, ours, monkeypatch, ba
     takes = ours("nodes.host.film")
     shoot, made = takes.shoot_take, []
 
-    def interrupted(parts, planned, number, before):
+    def interrupted(parts, take, *more):
+        number = int(take.prompt.split()[1])
         if number == 2 and not made.count(2):
             made.append(2)
             raise comfy.model_management.InterruptProcessingException
         made.append(number)
-        return shoot(parts, planned, number, before)
+        return shoot(parts, take, *more)
 
     monkeypatch.setattr(takes, "shoot_take", interrupted)
     prompt = {"9": {"class_type": "DynamiCrafterFilm", "inputs": {"model": ["1", 0]}}}
