@@ -25,6 +25,7 @@ QUICK = {
         ("animate", "interpolate", "loop", "generate", "fly", "extend"), ["--size", "64x64", "--steps", "1", "--quiet"]
     ),
     "film": ["--set", "steps=1", "--takes", "photo.takes"],
+    "analyse": ["--size", "64x64", "--steps", "1", "--quiet"],
     "train": ["--minutes", "0.01", "--quiet"],
 }
 MODELS = {
@@ -84,6 +85,8 @@ def test_command_does_what_it_says(command: str, files: Callable[[str], Callable
     done = main([*words, *QUICK.get(words[0], [])])
     assert done == (3 if words[0] == "train" else 0)  # 3: stopped in time, to be resumed
     named = {words[place + 1] for place, word in enumerate(words) if word == "-o"}
+    if words[0] == "analyse":
+        named = {f"{name}-lambda{suffix}" for name in named for suffix in (".png", ".json")}
     assert new() == (named or WITHOUT_O[words[0]])
 
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import InputError, one_line
 from ..training.command import add_arguments as add_training
+from .analyse import add_arguments as add_analysis
 from .batch import add_arguments as add_batch
 from .film import add_arguments as add_film
 from .options import add_camera, add_look, add_model, add_output, add_start, add_target, whole
@@ -216,5 +217,6 @@ def make_parser() -> argparse.ArgumentParser:
     inspect.add_argument("--json", action="store_true", help="for programs")
     add_film(commands)
     add_batch(commands)
+    add_analysis(commands)
     add_training(commands)
     return parser

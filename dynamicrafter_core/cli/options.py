@@ -51,7 +51,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         "-o", "--out", action="append", metavar="FILE", help=f"{OUTPUTS}; may be repeated (default: IMAGE-COMMAND.mp4)"
     )
     group.add_argument(
-        "--size", type=_size, metavar="WxH", help="sides that 64 divides (default: the model's, upright too)"
+        "--size", type=size, metavar="WxH", help="sides that 64 divides (default: the model's, upright too)"
     )
     group.add_argument("--frames", type=whole, metavar="N", help="(default: 16, as the models were trained)")
     group.add_argument(
@@ -200,7 +200,7 @@ def _scale(text: str) -> float | str:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number or a curve, such as '0: 9, 1: 3'") from None
 
 
-def _size(text: str) -> tuple[int, int]:
+def size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)\s*[xX*]\s*(\d+)", text)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not a width and a height, such as 512x320")
