@@ -57,10 +57,10 @@ def unevenness(frames: Tensor, motion: str, parts: int = 4) -> float | None:
     return max(abs(extent / mean - 1) for extent in extents) if len(extents) == parts else None
 
 
-def drift(frames: Tensor) -> float:
-    """How far the mean colour of the last frame is from that of the first, of 255."""
-    means = frames.float().mean((1, 2))
-    return float((means[-1] - means[0]).abs().max())
+def drift(frames: Tensor, picture: Tensor) -> float:
+    """How far the mean colour of the last frame is from that of the picture [3,H,W] in -1..1, of 255."""
+    wanted = (picture.mean((1, 2)) + 1) * 127.5
+    return float((frames[-1].float().mean((0, 1)) - wanted).abs().max())
 
 
 def windows(pipeline: Pipeline, pictures: Sequence[Tensor], steps: int) -> list[str]:
@@ -110,7 +110,8 @@ def chains(pipeline: Pipeline, pictures: Sequence[Tensor], steps: int) -> list[s
         made = [
             chain(pipeline, each, "the camera stands still", k, steps, keep, match) for k, each in enumerate(pictures)
         ]
-        seams, drifts = [seam(each, (16, 32, 48)) for each in made], [drift(each) for each in made]
+        seams = [seam(each, (16, 32, 48)) for each in made]
+        drifts = [drift(each, picture) for each, picture in zip(made, pictures, strict=True)]
         what = f"chain of four, keep {keep}, colours {match}"
         rows.append(f"| {what} | 64 frames, still | {median(seams):.2f} | colours {median(drifts):.1f} of 255 | |")
     made = [chain(pipeline, each, "the camera zooms in", k, steps, 1, "joint") for k, each in enumerate(pictures)]

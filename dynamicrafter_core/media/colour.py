@@ -25,7 +25,7 @@ def continue_colour(frames: Tensor, match: Match, before: Tensor, picture: Tenso
     """uint8 frames [T,H,W,3] behind the frame `before`, in a chain of clips that began with `picture`."""
     if match == "joint":
         return match_colour(frames, before)
-    return hold_colour(frames, picture) if match == "first" else frames
+    return hold_colour(frames, before, picture) if match == "first" else frames
 
 
 def match_colour(frames: Tensor, before: Tensor) -> Tensor:
@@ -33,14 +33,20 @@ def match_colour(frames: Tensor, before: Tensor) -> Tensor:
 
     The change fades over the clip, whose later frames may show something else.
     """
-    here, there = _spread(frames[:1]), _spread(before[None])
     share = torch.linspace(1, 0, len(frames) + 1)[:-1, None, None, None]
-    return _toned(frames, here, there, share)
+    return _toned(frames, _spread(frames[:1]), _spread(before[None]), share)
 
 
-def hold_colour(frames: Tensor, picture: Tensor) -> Tensor:
-    """Every frame gets the mean and contrast of `picture` [H,W,3], for scenes whose light does not change."""
-    return _toned(frames, _spread(frames), _spread(picture[None]), torch.ones(1))
+def hold_colour(frames: Tensor, before: Tensor, picture: Tensor) -> Tensor:
+    """Every frame gets a mean and a contrast on the way from those of `before` to those of `picture` [H,W,3].
+
+    So there is no step at the joint, and at the end of the clip nothing has drifted. For scenes whose light does not change.
+    """
+    share = torch.linspace(0, 1, len(frames) + 1)[1:, None, None, None]
+    wanted = [
+        there + share * (end - there) for there, end in zip(_spread(before[None]), _spread(picture[None]), strict=True)
+    ]
+    return _toned(frames, _spread(frames), (wanted[0], wanted[1]), torch.ones(1))
 
 
 def _spread(frames: Tensor) -> tuple[Tensor, Tensor]:

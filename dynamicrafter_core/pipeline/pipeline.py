@@ -180,7 +180,8 @@ class Pipeline:
         check_integer("frames", frames, keep + 1, MOST_IN_WINDOWS)
         latents = None
         if isinstance(before, Clip):
-            latents, (height, width) = before.latents, before.frames.shape[1:3]
+            # Where colours are held, the frames as they are shown are what goes on.
+            latents, (height, width) = None if match == "first" else before.latents, before.frames.shape[1:3]
             if options.get("width") is None and options.get("height") is None:
                 options = {**options, "width": width, "height": height}
         kept = given[-keep:]
@@ -188,8 +189,11 @@ class Pipeline:
         shown = given[0] if image is None else image
         clip = self._run("animate", prompt, [shown], asked, kept=Kept(kept, latents))
         height, width = clip.frames.shape[1:3]
-        picture = in_bytes(fit_image(read_image(shown), width, height, clip.settings["fit"])[None])[0]
-        new = continue_colour(clip.frames[keep:], match, clip.frames[keep - 1], picture)
+        last, picture = (
+            in_bytes(fit_image(read_image(each), width, height, clip.settings["fit"])[None])[0]
+            for each in (given[-1], shown)
+        )
+        new = continue_colour(clip.frames[keep:], match, last, picture)
         return replace(
             clip,
             frames=new,

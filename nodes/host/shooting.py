@@ -43,7 +43,9 @@ def shoot_take(
         frames = before[0].float() / 255
         if picture is not None and take.kind == "morph":
             return morph(parts, settings, frames[-1:], picture, take.frames), None
-        return go_on(parts, take, settings, picture, frames[-keep:], before[1], match)
+        # Where colours are held, the frames as they are shown are what goes on.
+        latents = None if match == "first" else before[1]
+        return go_on(parts, take, settings, picture, frames[-keep:], latents, match)
     if picture is not None and take.kind == "still":
         return in_bytes(fit(picture, settings.width, settings.height, settings.fit)), None
     made = condition(parts, parts.model, settings, picture, picture, None)
@@ -68,8 +70,10 @@ def go_on(
     begin_with(parts, settings, positive, negative, latent, kept, known)
     sampled = run(parts.model, settings, positive, negative, latent)
     images = in_bytes(decode_latent(parts.vae, sampled))
-    held = in_bytes(fit(context, settings.width, settings.height, settings.fit))[0]
-    shown = continue_colour(images[given:], match, images[given - 1], held)[: take.frames]
+    last, first = (
+        in_bytes(fit(each, settings.width, settings.height, settings.fit))[0] for each in (kept[-1:], context)
+    )
+    shown = continue_colour(images[given:], match, last, first)[: take.frames]
     return shown, in_volume(sampled["samples"][given : given + take.frames])
 
 

@@ -11,7 +11,7 @@ from micro import ANIMATE, FRAMES, HEIGHT, INTERPOLATE, WIDTH, Spy, picture
 
 from dynamicrafter_core.cli.main import main
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.media.colour import match_colour
+from dynamicrafter_core.media.colour import hold_colour, match_colour
 from dynamicrafter_core.media.saving import read_settings, save_clip
 from dynamicrafter_core.pipeline.pipeline import Pipeline
 
@@ -94,6 +94,14 @@ def test_colours_go_on_at_the_joint_and_are_free_in_the_end() -> None:
     assert torch.equal(match_colour(same.expand(4, 8, 8, 3), same), same.expand(4, 8, 8, 3))
     flat = torch.full((2, 8, 8, 3), 100, dtype=torch.uint8)
     assert torch.equal(match_colour(flat, flat[0]), flat)
+
+
+def test_held_colours_lead_back_to_the_picture_without_a_step() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scene = torch.randint(60, 190, (8, 8, 3), generator=generator).float()
+    before, frames = (scene - 20).to(torch.uint8), (scene - 30).to(torch.uint8).expand(5, 8, 8, 3)
+    held = hold_colour(frames, before, scene.to(torch.uint8)).float().mean((1, 2, 3)) - scene.mean()
+    torch.testing.assert_close(held, torch.tensor([-16.0, -12.0, -8.0, -4.0, 0.0]), atol=0.6, rtol=0)
 
 
 def test_the_command_line_joins_a_clip_for_each_prompt(
