@@ -187,8 +187,8 @@ class DynamiCrafterJoin(io.ComfyNode):
                     display_name="match colours",
                     options=list(MATCHES),
                     default="off",
-                    tooltip="joint: a clip begins with the brightness and contrast of the frame before, and this fades over the clip. first: all "
-                    "clips keep those of the very first frame. off: as they are.",
+                    tooltip="joint: a clip begins with the brightness and contrast of the frame before, and this fades over the clip. first: each "
+                    "clip is led back to the colours of the very first frame. off: as they are.",
                 ),
                 *(
                     io.Image.Input(

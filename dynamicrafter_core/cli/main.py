@@ -173,7 +173,7 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--hold-colours",
         action="store_true",
-        help="of IMAGE, in all new frames; for scenes whose light does not change",
+        help="lead new frames back to those of IMAGE; for scenes whose light does not change",
     )
     group.add_argument("--only-new", action="store_true", help="write the new frames alone, without those of VIDEO")
 

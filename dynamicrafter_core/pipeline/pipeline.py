@@ -168,8 +168,8 @@ class Pipeline:
         keep    frames of `before` that the network's clip begins with: 1, as the models were trained, or up to 4, which
                 hand on more of the motion
         image   what the context shows, against drift over many clips; else the first frame of `before`
-        match   colours: "joint" begins with the brightness and contrast of the frame before; "first" holds those of `image`
-                throughout, where the light is to stay as it is; "off" leaves them
+        match   colours: "joint" begins with the brightness and contrast of the frame before; "first" leads back to
+                those of `image`, where the light is to stay as it is; "off" leaves them
         """
         match = check_match(match)
         given = list_frames("before", before.frames if isinstance(before, Clip) else before)
