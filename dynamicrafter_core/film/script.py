@@ -170,14 +170,15 @@ def _script(
     for shot, after in zip(listed, listed[1:], strict=False):
         if shot.transition == "morph" and after.image is None:
             raise InputError(f"{shot.where}: it morphs into the next shot, which has no image; give it one.")
+    keep = _told(name, check_integer, "keep", film.get("keep", 1), 1, 4)
     if "frames" in film:
-        _told(name, check_integer, "frames", film["frames"], 3, MOST_FRAMES)
+        _told(name, check_integer, "frames", film["frames"], max(3, keep + 1), MOST_FRAMES)
     base = folder or Path()
     morph = film.get("morph_model")
     return Script(
         tuple(listed),
         _told(name, read_options, film),
-        _told(name, check_integer, "keep", film.get("keep", 1), 1, 4),
+        keep,
         _told(name, _choice, "match", film.get("match", "joint"), MATCHES),
         read_model(base, film),
         str(base / morph) if morph and os.path.exists(base / morph) else morph,

@@ -97,6 +97,7 @@ def test_a_script_goes_before_what_is_given_beside_it() -> None:
         ('{"keep": 5, "shots": [{"prompt": "a"}]}', "keep is 5; give a whole number from 1 to 4"),
         ('{"match": "last", "shots": [{"prompt": "a"}]}', "match is 'last'"),
         ('{"shots": [{"prompt": "a", "seed": {}}]}', "shot 1: seed is {}; give a whole number from 0"),
+        ('{"frames": 4, "keep": 4, "shots": [{"prompt": "a"}]}', "frames is 4; give a whole number from 5 to 256"),
         ('{"frames": 2, "shots": [{"prompt": "a"}]}', "frames is 2; give a whole number from 3 to 256"),
         ('{"size": "big", "shots": [{"prompt": "a"}]}', "size is 'big'; give a width and a height"),
         ("just words", "line 1: 'just words' is no shot"),
