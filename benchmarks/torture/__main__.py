@@ -18,7 +18,7 @@ from .runner import Found, Tally, drive
 from .surface import Room, chance_of
 
 API = "api"
-COMMANDS = ("convert", "save", "batch", "train")
+COMMANDS = ("convert", "save", "batch", "film", "train")
 KILLS = {f"kill-{name}": f"kill -9 at a random moment of {name}, and once more without" for name in COMMANDS}
 DISKS = {f"disk-{name}": f"{name} on a disk that is full or read-only, and two of it at once" for name in COMMANDS}
 FUZZERS = {

@@ -124,6 +124,7 @@ def import_all() -> None:
     import dynamicrafter_core.batch.render
     import dynamicrafter_core.batch.report
     import dynamicrafter_core.cli.commands
+    import dynamicrafter_core.film.film
     import dynamicrafter_core.training.trainer  # noqa: F401
 
     Image.init()
@@ -189,6 +190,19 @@ def _jobs(given: Path) -> None:
     (given / "jobs.jsonl").write_text("".join(f"{json.dumps(job)}\n" for job in jobs))
 
 
+def _story(given: Path) -> None:
+    from PIL import Image
+
+    Image.radial_gradient("L").resize((64, 64)).convert("RGB").save(given / "a.png")
+    shots = ("a.png | zoom in | 1 s | dissolve", "a.png | it gets dark | 1 s | continue", "| zoom out | 1 s")
+    (given / "story.txt").write_text("size: 64x64\nsteps: 1\n" + "\n".join(shots))
+
+
+def _takes(folder: Path) -> None:
+    for path in folder.glob("[!.]*"):
+        _reads(path)
+
+
 def _recipe(given: Path) -> None:
     from .recipes import RIGHT
 
@@ -227,6 +241,17 @@ VICTIMS = {
         (lambda given, out: _command("batch", str(given / "jobs.jsonl"), "-o", str(out), "--device", "cpu"),),
         resumes=True,
         loose={"results.jsonl": _lines, "report.html": _page},
+    ),
+    "film": Victim(
+        "film",
+        _story,
+        (
+            lambda given, out: _command(
+                "film", str(given / "story.txt"), "-o", str(out / "film.mp4"), "--device", "cpu"
+            ),
+        ),
+        resumes=True,
+        loose={"film.takes": _takes},
     ),
     "train": Victim(
         "train",
