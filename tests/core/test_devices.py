@@ -104,10 +104,10 @@ import resource, torch
 from pathlib import Path
 from dynamicrafter_core.devices import reused_memory
 
-def pages_filled():
+def pages_filled(bytes=200_000_000, times=10):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
-        torch.ones(50_000_000)  # 200 MB, freed at once
+    for _ in range(times):
+        torch.ones(bytes // 4)  # freed at once
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 def resident():
@@ -119,7 +119,9 @@ with reused_memory(torch.device("cpu")):
     pages_filled()
     reused = pages_filled()
     held = resident()
-print(usual, reused, pages_filled(), held, resident())
+left = resident()
+# A block as large as all that was held, which no gap in the heap can serve, comes from the system both times.
+print(usual, reused, pages_filled(held, 2) * resource.getpagesize() / held, held, left)
 """
 
 
@@ -128,9 +130,9 @@ print(usual, reused, pages_filled(), held, resident())
 def test_freed_memory_is_used_again_and_given_back_in_the_end() -> None:
     # In a process of its own: what earlier tests left on the heap would serve some of the blocks.
     printed = subprocess.check_output([sys.executable, "-c", MEMORY_REUSED], cwd=repository.ROOT, text=True)
-    usual, reused, afterwards, held, left = map(int, printed.split())
+    usual, reused, times_filled, held, left = map(float, printed.split())
     assert reused < usual / 5
-    assert afterwards > usual / 2
+    assert times_filled > 1.9
     assert left < held - 100e6
 
 
