@@ -10,13 +10,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dynamicrafter_core.devices import PeakMemory, reused_memory
+from dynamicrafter_core.devices import PeakMemory, pick_training_dtype, reused_memory
 from dynamicrafter_core.diffusion.guidance import Guidance, guided
 from dynamicrafter_core.diffusion.sampling import sample_ddim
 from dynamicrafter_core.diffusion.windows import Windows
@@ -156,31 +156,37 @@ def peak(size: str, frames: int) -> None:
     """One step of a random UNet in windows of 16, in a process of its own; prints gigabytes and seconds."""
     figures, family = config(size), FAMILIES["dynamicrafter_512"]
     height, width = SIZES[size][-2:]
-    unet = random_weights(VideoUNet(figures))
+    dtype = fastest_dtype()
+    unet = random_weights(VideoUNet(figures)).to(dtype)
     conditions = Conditions(
-        torch.randn(2, 77, figures.context_dim),
-        torch.randn(2, 16, 16, figures.context_dim),
-        torch.randn(1, 4, 1, height, width).expand(-1, -1, frames, -1, -1),
+        torch.randn(2, 77, figures.context_dim, dtype=dtype),
+        torch.randn(2, 16, 16, figures.context_dim, dtype=dtype),
+        torch.randn(1, 4, 1, height, width, dtype=dtype).expand(-1, -1, frames, -1, -1),
         family.fs_default,
     )
     run: Callable = in_windows(Windows(16, 4), conditions, frames, lambda part: run_branches(unet, part))
     with torch.inference_mode(), reused_memory(torch.device("cpu")):
-        watch, begun = PeakMemory(torch.device("cpu")), time.perf_counter()
+        watch, begun = PeakMemory(torch.device("cpu")), time.process_time()
         x = torch.randn(1, 4, frames, height, width)
         sample_ddim(guided(run, Guidance(7.5)), x, family.schedule(), 1, family.spacing, eta=0.0)
-        sys.stdout.write(f"{watch.mark() / 2**30:.3f} {time.perf_counter() - begun:.1f}\n")
+        sys.stdout.write(f"{watch.mark() / 2**30:.3f} {time.process_time() - begun:.1f}\n")
 
 
-def memory(size: str, lengths: Sequence[int]) -> str:
-    lines = [f"| frames, {size} | peak, GiB | by that of 16 | seconds a step | a frame |", "|---|---|---|---|---|"]
+def fastest_dtype() -> torch.dtype:
+    return pick_training_dtype("auto", torch.device("cpu"))
+
+
+def memory(size: str, lengths: Sequence[int]) -> Iterator[str]:
+    """The lines of a table, as they come."""
+    yield f"| frames, {size}, {str(fastest_dtype()).removeprefix('torch.')} | peak, GiB | by that of 16 | CPU seconds a step | a frame |"
+    yield "|---|---|---|---|---|"
     first = None
     for frames in lengths:
         command = [sys.executable, "-m", "benchmarks.length", "--peak", size, str(frames)]
         found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         gib, seconds = float(found[0]), float(found[1])
         first = gib if first is None else first
-        lines.append(f"| {frames} | {gib:.2f} | {gib / first:.2f} | {seconds:.1f} | {seconds / frames:.2f} |")
-    return "\n".join(lines) + "\n"
+        yield f"| {frames} | {gib:.2f} | {gib / first:.2f} | {seconds:.1f} | {seconds / frames:.2f} |"
 
 
 def main() -> int:
@@ -197,7 +203,9 @@ def main() -> int:
         peak(options.peak[0], int(options.peak[1]))
         return 0
     if options.memory:
-        sys.stdout.write(memory(options.memory, options.frames))
+        for line in memory(options.memory, options.frames):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
         return 0
     pipeline = Pipeline(options.model, keep_loaded=True)
     family = pipeline.family

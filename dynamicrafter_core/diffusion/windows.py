@@ -19,11 +19,14 @@ from ..errors import InputError
 Fuse = Literal["pyramid", "flat", "overlap-linear"]
 FUSES: tuple[Fuse, ...] = get_args(Fuse)
 Window = list[int]  # frames of the clip
+GOLDEN = (5**0.5 - 1) / 2  # its multiples lie evenly between whole numbers
 
 
 @dataclass(frozen=True)
 class Windows:
     """`overlap` frames belong to two neighbours; a closed loop has windows that go on from the last frame to the first.
+
+    The windows of a closed loop turn along it from step to step: none of its frames then is where two windows always meet.
 
     stride      above 1: there are also windows of every second frame, of every fourth, and so on up to this
     freenoise   frames after the first window begin with the noise of earlier ones, shuffled
@@ -47,7 +50,11 @@ class Windows:
         if self.fuse not in FUSES:
             raise InputError(f"fuse is {self.fuse!r}; give {', '.join(FUSES)}.")
 
-    def places(self, frames: int) -> list[Window]:
+    def turn(self, timestep: Tensor | float) -> int:
+        """How many frames the windows of a closed loop are moved on at this timestep: as good as evenly over all timesteps."""
+        return int(float(timestep) * GOLDEN % 1 * (self.length - self.overlap)) if self.closed_loop else 0
+
+    def places(self, frames: int, turn: int = 0) -> list[Window]:
         """The frames of each window; the last one ends at the last frame. A clip of one window has one window."""
         if frames <= self.length:
             return [list(range(frames))]
@@ -56,7 +63,7 @@ class Windows:
             for first in range(gap):
                 windows += self._along(range(first, frames, gap))
             gap *= 2
-        return windows
+        return [[(frame + turn) % frames for frame in window] for window in windows]
 
     def _along(self, row: Sequence[int]) -> list[Window]:
         """Windows over a row of frames that is longer than one."""
@@ -81,18 +88,18 @@ class Windows:
                 weights[count - self.overlap :] *= ramp.flip(0)
         return weights
 
-    def shares(self, frames: int) -> list[tuple[Window, Tensor]]:
+    def shares(self, frames: int, turn: int = 0) -> list[tuple[Window, Tensor]]:
         """Each window with the weights of its frames, which sum to 1 for every frame of the clip."""
-        windows = self.places(frames)
+        windows = self.places(frames, turn)
         place, weights = torch.tensor(windows), torch.stack([self.weights(window, frames) for window in windows])
         total = torch.zeros(frames).index_add_(0, place.flatten(), weights.flatten())
         return list(zip(windows, weights / total[place], strict=True))
 
 
-def fuse(windows: Windows, x: Tensor, run: Callable[[Window, Tensor], Sequence[Tensor]]) -> list[Tensor]:
+def fuse(windows: Windows, x: Tensor, run: Callable[[Window, Tensor], Sequence[Tensor]], turn: int = 0) -> list[Tensor]:
     """`run(window, x of its frames [B,C,T,h,w])` on every window of x -> the answers, each for the whole clip."""
     fused: list[Tensor] = []
-    for window, share in windows.shares(x.shape[2]):
+    for window, share in windows.shares(x.shape[2], turn):
         place = torch.tensor(window, device=x.device)
         for index, answer in enumerate(run(window, x[:, :, place])):
             if index == len(fused):

@@ -159,9 +159,16 @@ def in_windows(windows: Windows | None, conditions: Conditions, frames: int, mak
     """What `make` makes of the whole clip's conditions; with windows, of each window's own, and their answers are fused."""
     if windows is None:
         return make(conditions.of(range(frames), frames))
-    runs = {tuple(window): make(conditions.of(window, frames)) for window in windows.places(frames)}
 
-    def run(x: Tensor, *given: Any) -> Sequence[Tensor]:
-        return fuse(windows, x, lambda window, part: runs[tuple(window)](part, *given))
+    def runs_of(turn: int) -> dict[tuple[int, ...], Run]:
+        return {tuple(window): make(conditions.of(window, frames)) for window in windows.places(frames, turn)}
+
+    turned, runs = 0, runs_of(0)
+
+    def run(x: Tensor, t: Tensor, *given: Any) -> Sequence[Tensor]:
+        nonlocal turned, runs
+        if windows.closed_loop and (turn := windows.turn(t[0])) != turned:
+            turned, runs = turn, runs_of(turn)
+        return fuse(windows, x, lambda window, part: runs[tuple(window)](part, t, *given), turned)
 
     return run  # type: ignore[return-value]

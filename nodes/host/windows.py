@@ -29,9 +29,9 @@ class FamilyWindows(IndexListContextHandler):
     """Combined prompts follow one another: each window gets that of the stretch its middle lies in."""
 
     def __init__(self, windows: Windows) -> None:
-        self.windows = windows
+        self.windows, self.turn = windows, 0
         super().__init__(
-            ContextSchedule("dynamicrafter", lambda frames, *_: windows.places(frames)),
+            ContextSchedule("dynamicrafter", lambda frames, *_: windows.places(frames, self.turn)),
             ContextFuseMethod(
                 "dynamicrafter", lambda length, full_length, idxs, **_: windows.weights(idxs, full_length)
             ),
@@ -42,6 +42,12 @@ class FamilyWindows(IndexListContextHandler):
             split_conds_to_windows=True,
             **PLAIN,
         )
+
+    def execute(self, calc_cond_batch: Any, model: Any, conds: Any, x_in: Tensor, timestep: Tensor, *args: Any) -> Any:
+        self.turn = self.windows.turn(
+            model.model_sampling.timestep(timestep)[0]
+        )  # the host says timestep, and means sigma
+        return super().execute(calc_cond_batch, model, conds, x_in, timestep, *args)
 
 
 def set_windows(model: ModelPatcher, windows: Windows) -> ModelPatcher:

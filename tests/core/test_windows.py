@@ -36,16 +36,17 @@ def test_every_frame_is_covered_and_weights_sum_to_one_for_every_length(how: str
     st.sampled_from(FUSES),
     st.booleans(),
     st.integers(1, 64),
+    st.floats(0, 999),
 )
-def test_so_do_windows_of_any_length(
-    length: int, overlap: int, frames: int, how: str, closed: bool, stride: int
+def test_so_do_windows_of_any_length_at_any_timestep(
+    length: int, overlap: int, frames: int, how: str, closed: bool, stride: int, timestep: float
 ) -> None:
     if overlap < length:
-        check(Windows(length, overlap, how, closed, stride), frames)  # type: ignore[arg-type]
+        check(Windows(length, overlap, how, closed, stride), frames, timestep)  # type: ignore[arg-type]
 
 
-def check(windows: Windows, frames: int) -> None:
-    found = windows.shares(frames)
+def check(windows: Windows, frames: int, timestep: float = 0.0) -> None:
+    found = windows.shares(frames, windows.turn(timestep))
     assert all(len(window) == len(set(window)) == min(windows.length, frames) for window, _ in found)
     share = torch.stack([share for _, share in found])
     total = torch.zeros(frames).index_add_(0, torch.tensor([window for window, _ in found]).flatten(), share.flatten())
@@ -60,10 +61,26 @@ def check(windows: Windows, frames: int) -> None:
             assert covered == set(range(frames))
 
 
+@pytest.mark.parametrize("steps", [8, 25, 40, 50])
+def test_a_closed_loop_has_no_frame_where_its_windows_always_meet(steps: int) -> None:
+    """A network that answers with the place in the window: what all steps say together is nearly the same for every frame."""
+    windows, x = Windows(16, 8, closed_loop=True), torch.zeros(1, 1, 48, 1, 1)
+    place = torch.arange(16.0).view(1, 1, 16, 1, 1)
+
+    def spread(turns: list[int]) -> float:
+        mean = torch.stack([fuse(windows, x, lambda *_: [place], turn)[0].flatten() for turn in turns]).mean(0)
+        return float(mean.max() - mean.min())
+
+    timesteps = [999 - 1000 // steps * step for step in range(steps)]
+    assert spread([windows.turn(t) for t in timesteps]) < 0.35 * spread([0])
+    assert Windows(16, 8).turn(999) == 0  # a clip with two ends keeps its windows
+
+
 def test_windows_and_their_weights_by_hand() -> None:
     assert [(w[0], w[-1]) for w in Windows(16, 4).places(40)] == [(0, 15), (12, 27), (24, 39)]
     assert [(w[0], w[-1]) for w in Windows(16, 4).places(41)] == [(0, 15), (12, 27), (24, 39), (25, 40)]
     assert Windows(4, 1, closed_loop=True).places(6) == [[0, 1, 2, 3], [3, 4, 5, 0]]
+    assert Windows(4, 1, closed_loop=True).places(6, turn=2) == [[2, 3, 4, 5], [5, 0, 1, 2]]
     assert Windows(6, 2).weights(list(range(6)), 12).tolist() == [1, 2, 3, 3, 2, 1]
     ramped = Windows(6, 2, "overlap-linear")
     assert ramped.weights([0, 1, 2, 3, 4, 5], 10).tolist() == pytest.approx([1, 1, 1, 1, 2 / 3, 1 / 3])
