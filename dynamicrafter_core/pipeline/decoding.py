@@ -37,11 +37,24 @@ def decode_clip(
     return torch.cat(done)
 
 
+def check_latents(latents: Tensor, dtype: torch.dtype) -> None:
+    if not latents.isfinite().all():
+        raise InputError(
+            f"The UNet gave NaN in {_short(dtype)}: its weights hold NaN or infinity, or numbers too large for the arithmetic. "
+            "Use bf16 or fp32, or get its file again."
+        )
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _finite(pixels: Tensor) -> Tensor:
     """As bytes NaN would be black, and nobody would know why."""
     if not pixels.isfinite().all():
-        dtype = str(pixels.dtype).removeprefix("torch.")
-        raise InputError(f"the autoencoder gave NaN in {dtype}; use bf16 or fp32, or get its file again.")
+        raise InputError(
+            f"The autoencoder gave NaN in {_short(pixels.dtype)}; use bf16 or fp32, or get its file again."
+        )
     return pixels
 
 

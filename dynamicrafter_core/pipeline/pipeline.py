@@ -40,7 +40,7 @@ from ..media.images import fit_image, in_bytes, read_image
 from ..models.unet import VideoUNet
 from .clip import Clip
 from .conditions import Conditions, concat_latents, in_windows, run_branches, run_told, spread_strengths
-from .decoding import decode_clip
+from .decoding import check_latents, decode_clip
 from .encoding import encode_given, encode_image, encode_original, encode_texts
 from .given import Given, Kept, read_given
 from .keyframes import Keyframe, fill
@@ -371,8 +371,7 @@ class Pipeline:
             return latents
 
         latents = self.parts.use("unet", sample_all)
-        if not latents.isfinite().all():
-            raise InputError(f"dtype {self.dtype} is too narrow for this model, which gave NaN; use bf16 or fp32.")
+        check_latents(latents, self.dtype)
         return latents
 
     def _about(self, settings: Settings) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...dynamicrafter_core.errors import InputError
 from .encoders import ReferenceVAE
-from .images import fit
+from .images import check_finite, fit
 from .vae import check_vae, decode, decode_with_references
 from .visual_guidance import LOOP, PASTE, REFERENCES
 
@@ -21,6 +21,7 @@ def decode_latent(vae: comfy.sd.VAE | None, latent: dict[str, Any], references: 
             f"The latent has {samples.ndim} dimensions {list(samples.shape)}; DynamiCrafterDecode takes a video as a batch "
             "of frames, [frames, 4, height, width]."
         )
+    check_finite(samples)
     if references is not None and not isinstance(vae, ReferenceVAE):
         raise InputError(
             "references are connected, and this VAE looks at none: connect the VAE of a loaded ToonCrafter checkpoint, or "

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.media.images import Fit, fit_image
 
 
@@ -24,3 +25,12 @@ def fit(images: Tensor, width: int, height: int, how: Fit) -> Tensor:
     """IMAGE [N,H,W,C] -> IMAGE [N,height,width,3]"""
     fitted = torch.stack([fit_image(picture, width, height, how) for picture in to_signed(images)])
     return ((fitted + 1) / 2).movedim(1, -1).clamp(0, 1)
+
+
+def check_finite(latents: Tensor) -> None:
+    """As pixels NaN would be black, and nobody would know why."""
+    if not latents.isfinite().all():
+        raise InputError(
+            "The video's latents hold NaN or infinity. A weight in a prompt, a LoRA or another patch of the model makes them, or "
+            "a model that needs a wider weight_dtype than the one it is loaded in: take these away one by one."
+        )

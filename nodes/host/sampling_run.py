@@ -11,6 +11,7 @@ from torch import Tensor
 from .consistency import sample_consistency_in_host
 from .ddim import sample_ddim_in_host
 from .dual_guidance import FamilyGuider
+from .images import check_finite
 from .noise import Share
 
 
@@ -49,4 +50,5 @@ def sample(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
+    check_finite(sampled)
     return {**latent, "samples": sampled.to(comfy.model_management.intermediate_device())}

@@ -32,7 +32,7 @@ def test_every_sampler_and_scheduler_of_the_host_gives_a_video(made, sample) -> 
     assert len(given) > 40
 
 
-def lora_file(model, style: str) -> dict[str, torch.Tensor]:
+def lora_file(model, style: str, alpha: float = 2.0) -> dict[str, torch.Tensor]:
     key = "middle_block.1.transformer_blocks.0.attn2.to_k_ip"
     weight = model.model.diffusion_model.get_submodule(key).weight
     prefix = f"diffusion_model.{key}" if style == "diffusion_model" else "lora_unet_" + key.replace(".", "_")
@@ -40,7 +40,7 @@ def lora_file(model, style: str) -> dict[str, torch.Tensor]:
     return {
         f"{prefix}.lora_up.weight": torch.randn(weight.shape[0], 2, generator=generator),
         f"{prefix}.lora_down.weight": torch.randn(2, weight.shape[1], generator=generator),
-        f"{prefix}.alpha": torch.tensor(2.0),
+        f"{prefix}.alpha": torch.tensor(alpha),
     }
 
 
@@ -50,10 +50,10 @@ def with_lora(run, made):
     import folder_paths
     from safetensors.torch import save_file
 
-    def load(style: str = "diffusion_model", strength: float = 1.0, model=None):
+    def load(style: str = "diffusion_model", strength: float = 1.0, model=None, alpha: float = 2.0):
         folder = Path(folder_paths.get_folder_paths("loras")[0])
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(lora_file(made.model, style), folder / f"{style}.safetensors")
+        save_file(lora_file(made.model, style, alpha), folder / f"{style}.safetensors")
         folder_paths.filename_list_cache.clear()
         inputs = {"lora_name": f"{style}.safetensors", "strength_model": strength}
         return run("LoraLoaderModelOnly", model=model or made.model, **inputs)[0]
@@ -66,6 +66,22 @@ def test_lora_of_either_key_style_changes_the_video_alike(made, plain, sample, w
     by_name = sample(made, "KSampler", model=with_lora("lora_unet"), steps=2)
     assert (by_path - plain).abs().max() > 1e-3
     torch.testing.assert_close(by_path, by_name)
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), float("inf")])
+def test_a_lora_that_gives_nan_is_named_as_a_cause(made, run, sample, with_lora, alpha) -> None:
+    model = with_lora(alpha=alpha)
+    with pytest.raises(ValueError, match="hold NaN or infinity.* a LoRA or another patch"):
+        sample(made, model=model, steps=1)
+    latents = sample(made, "KSampler", model=model, steps=1)  # the host's own sampler looks at nothing
+    with pytest.raises(ValueError, match="hold NaN or infinity"):
+        run("DynamiCrafterDecode", vae=made.vae, latent={"samples": latents})
+
+
+@pytest.mark.parametrize("weight", ["nan", "inf", "1e39"])
+def test_so_is_a_weight_in_a_prompt(load, scene, sample, weight) -> None:
+    with pytest.raises(ValueError, match="hold NaN or infinity.*A weight in a prompt"):
+        sample(scene(load(), prompt=f"a (dog:{weight}) runs"), steps=1)
 
 
 def test_lora_of_strength_zero_changes_nothing(made, plain, sample, with_lora) -> None:
