@@ -2,13 +2,18 @@
 
 python -m benchmarks.gpu                 on the first CUDA device, at most eight minutes
 python -m benchmarks.gpu --rehearse      the same code on the CPU, with small networks
+python -m benchmarks.gpu --comfyui DIR   in a ComfyUI too: weights loaded in part, LoRAs on them, torch.compile, out of memory
 
 It runs from a checkout with torch, einops, safetensors and numpy; making a clip also needs open_clip_torch, kornia, Pillow and tqdm. What
 cannot run is said in the table, and the rest goes on.
 """
 
 import argparse
+import json
+import os
+import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -53,6 +58,7 @@ class Check:
     device: torch.device
     rehearse: bool
     until: float
+    comfyui: Path | None = None
 
     def left(self) -> float:
         return self.until - time.monotonic()
@@ -66,6 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--minutes", type=float, default=8.0, help="what does not fit is left out, and said (default: 8)"
     )
+    parser.add_argument(
+        "--comfyui", type=Path, default=os.environ.get("COMFYUI_PATH"), help="the folder of ComfyUI (COMFYUI_PATH)"
+    )
     options = parser.parse_args(arguments)
     if not options.rehearse and not torch.cuda.is_available():
         sys.stderr.write(
@@ -73,11 +82,11 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     device = torch.device("cpu" if options.rehearse else "cuda")
-    check = Check(device, options.rehearse, time.monotonic() + 60 * options.minutes)
+    check = Check(device, options.rehearse, time.monotonic() + 60 * options.minutes, options.comfyui)
     # Exact means fp32: CUDA's convolutions round to TF32 unless they are told not to.
     torch.backends.cudnn.allow_tf32 = False
     lines: list[Line] = []
-    for section in (exactness, variants, steps, clips):
+    for section in (exactness, variants, steps, clips, comfyui):
         lines += run(section, check)
     sys.stdout.write(f"### {machine(device)}\n\n{table(lines)}\n")
     return 0 if all(line.good is not False for line in lines) else 1
@@ -300,6 +309,28 @@ def clips(check: Check) -> Iterator[Line]:
             result = f"{psnr:.0f} dB to the CPU's fp32, {clip.peak_memory / 2**30:.2f} GiB"
             yield Line("clips", what, result, psnr >= (45 if dtype == "fp32" else 30))
             pipeline.release()
+
+
+def comfyui(check: Check) -> Iterator[Line]:
+    """The checks of gpu_host.py, in a process whose modules are the host's."""
+    if check.comfyui is None:
+        yield Line("comfyui", "all of it", "left out: --comfyui FOLDER tells where it is")
+        return
+    command = [sys.executable, "-m", "benchmarks.gpu_host", str(check.comfyui), *["--rehearse"] * check.rehearse]
+    ended = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True)
+    watchdog = threading.Timer(max(1.0, check.left()), ended.kill)
+    watchdog.start()
+    try:
+        for line in ended.stdout or ():
+            what, result, good = json.loads(line)
+            yield Line("comfyui", what, result, good)
+    finally:
+        watchdog.cancel()
+        ended.kill()
+    if status := ended.wait():
+        over = check.left() <= 0
+        said = "left out: the time is over" if over else f"its process ended with status {status}"
+        yield Line("comfyui", "the rest", said, None if over else False)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import repository
@@ -119,13 +120,19 @@ def test_behaviour_is_measured_on_real_pictures(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_gpu_check_runs_on_a_cpu_as_it_would_on_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_gpu_check_runs_on_a_cpu_as_it_would_on_a_gpu(capsys: pytest.CaptureFixture[str], host_path: Path) -> None:
     from benchmarks import gpu
 
-    assert gpu.main(["--rehearse"]) == 0
+    assert gpu.main(["--rehearse", "--comfyui", str(host_path)]) == 0
     said = capsys.readouterr().out
     rows = [line for line in said.splitlines() if line.startswith("| ")]
-    assert {row.split(" | ")[0].strip("| ") for row in rows[2:]} == {"exactness", "variants", "steps", "clips"}
+    assert {row.split(" | ")[0].strip("| ") for row in rows[2:]} == {
+        "exactness",
+        "variants",
+        "steps",
+        "clips",
+        "comfyui",
+    }
     assert "left out" not in said and "**no**" not in said
     assert sum("| yes |" in row for row in rows) > 40
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .hooks import NO_HOOKS, Hooks, Where
+from .hooks import Hooks, Where
 
 
 class SharedStem:
@@ -41,7 +41,7 @@ class Signals:
     image_strength: float | Tensor = 1.0  # a tensor: (k b t) 1 1
     options: Mapping[str, Any] = field(default_factory=dict)
     stem: SharedStem | None = None  # None: the branches run together, in one batch
-    hooks: Hooks = NO_HOOKS
+    hooks: Hooks = field(default_factory=Hooks)
     shape: tuple[int, ...] = ()  # of the activations at this transformer; known where there are hooks to read it
     upsampled: tuple[int, ...] | None = None  # the size to upsample to, where a hook may have changed the sizes
 

@@ -122,7 +122,7 @@ class SketchEncoder(nn.Module):
         self._check(x, hint)
         frames = x.shape[2]
         embedding = self.time_embed(sinusoid(timesteps, self.config.unet.model_channels).to(x.dtype))
-        signals = Signals(frames, embedding, text.to(x.dtype), image=None, options=options or {})
+        signals = Signals(frames, embedding, text.to(x.dtype), image=None, options={} if options is None else options)
 
         h, drawing = to_frames(x), to_frames(hint.to(x.dtype))
         if h.device.type == "cpu":  # as in the UNet

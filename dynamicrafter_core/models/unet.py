@@ -216,7 +216,7 @@ class VideoUNet(nn.Module):
             image=None if image is None else image.to(x.dtype),
             image_strength=image_strength,
             hooks=hooks,
-            options=options or {},
+            options={} if options is None else options,
         )
         h = to_frames(x)
         if h.device.type == "cpu":  # its convolutions are fastest so, and every change of layout becomes a view

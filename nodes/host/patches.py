@@ -50,8 +50,11 @@ def hooks_from(options: Mapping[str, Any], unet: VideoUNet, shape: torch.Size, t
 def _patch_hooks(options: Mapping[str, Any], unet: VideoUNet, shape: torch.Size) -> Hooks:
     patches = {name: value for name, value in options.get("patches", {}).items() if value}
     replacements = {name: value for name, value in options.get("patches_replace", {}).items() if value}
-    for name in FOREIGN.keys() & options.keys():
-        node, wanted = FOREIGN[name]
+    for name, (node, wanted) in FOREIGN.items():
+        if (
+            name not in options
+        ):  # by name: torch.compile would look at the whole of options, and at the number of steps in it
+            continue
         raise InputError(f"{node} is for {wanted}, and does nothing for this video UNet: remove it.")
     _refuse_unknown(patches, PATCHES)
     _refuse_unknown(replacements, REPLACEMENTS)

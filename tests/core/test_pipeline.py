@@ -281,6 +281,6 @@ def test_an_autoencoder_that_gives_nan_is_told_of_and_shows_no_black_frames(mode
     state["first_stage_model.decoder.conv_out.bias"] = torch.full((3,), torch.nan)
     save_file(state, tmp_path / "nan.safetensors", metadata)
     with pytest.raises(
-        InputError, match="the autoencoder gave NaN in float32; use bf16 or fp32, or get its file again"
+        InputError, match="The autoencoder gave NaN in float32; use bf16 or fp32, or get its file again"
     ):
         Pipeline(tmp_path / "nan.safetensors").animate(picture(), steps=1)

@@ -285,3 +285,21 @@ def test_a_config_of_another_network_is_refused():
         UNetConfig.from_reference({**DYNAMICRAFTER["dc_unet"]["config"], "use_scale_shift_norm": True})
     with pytest.raises(InputError, match="not a video UNet"):
         UNetConfig.from_shapes({"conv.weight": (3, 3)})
+
+
+def test_torch_compile_makes_one_graph_for_all_steps_and_options() -> None:
+    import torch._dynamo as dynamo
+
+    config = UNetConfig(model_channels=32, head_channels=8, channel_mult=(1, 2), res_blocks=1, attention_levels=(0,))
+    unet = VideoUNet(config).eval()
+    dynamo.reset()
+    dynamo.utils.counters.clear()
+    compiled = torch.compile(unet, backend="eager", fullgraph=True)
+    text, image = torch.randn(2, 77, config.context_dim), torch.randn(2, 4, 16, config.context_dim)
+    with torch.inference_mode():
+        for step in (3, 2, 1):  # the host's options hold all sigmas of the run
+            x, t = torch.randn(1, config.in_channels, 4, 8, 8), torch.tensor([100 * step])
+            options = {"sample_sigmas": torch.ones(step)}
+            expected = unet(x, t, text, image, options=options)
+            torch.testing.assert_close(compiled(x, t, text, image, options=options), expected)
+    assert dynamo.utils.counters["stats"]["unique_graphs"] == 1
