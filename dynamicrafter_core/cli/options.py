@@ -125,6 +125,16 @@ def add_look(parser: argparse.ArgumentParser, with_image: bool) -> None:
     )
     if not with_image:
         group.add_argument("--motion-scale", type=_number, metavar="S", help="how much T2V-Turbo-v2 moves")
+    group.add_argument(
+        "--sketch",
+        action="append",
+        metavar="IMAGE@FRAME",
+        help="a drawing that the clip follows, and its frame; may be repeated (or a video of drawings, one a frame)",
+    )
+    group.add_argument("--sketch-encoder", metavar="FILE", help="ToonCrafter's, for --sketch")
+    group.add_argument(
+        "--sketch-plan", metavar="PLAN", help="'strength 0.6, from 0, to 0.8, light, free', any part of it"
+    )
     group.add_argument("--eta", type=_number, metavar="E", help="0: no new noise between steps, 1: most")
     group.add_argument(
         "--guidance-limits",
