@@ -220,6 +220,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "fps",
         "start_step",
         "strength",
+        "original",
         "mask",
         "lock",
         "paste",

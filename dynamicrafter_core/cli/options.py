@@ -159,8 +159,15 @@ def add_start(parser: argparse.ArgumentParser, maskable: bool) -> None:
     )
     group.add_argument("--initial-noise", metavar="FILE", help="an Analytic-Init file, for --start-step")
     if maskable:
-        group.add_argument("--strength", type=_number, metavar="S", help="below 1: stay nearer to the still image")
-        group.add_argument("--mask", metavar="IMAGE", help="white stays as still as the image")
+        group.add_argument(
+            "--strength", type=_number, metavar="S", help="below 1: stay nearer to the still image, or to --original"
+        )
+        group.add_argument(
+            "--original", metavar="VIDEO", help="a clip to make over, with --strength or --mask; as long as the new one"
+        )
+        group.add_argument(
+            "--mask", metavar="IMAGE", help="white stays as still as the image, or as it is in --original"
+        )
         group.add_argument("--lock", type=whole, metavar="FRAME", help="where IMAGE stands exactly: 0, or any other")
         group.add_argument("--paste", action="store_true", default=None, help="that frame is IMAGE to the last pixel")
 
