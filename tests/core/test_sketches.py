@@ -272,3 +272,14 @@ def test_the_command_line_and_jobs_take_them(
     jobs.write_text(json.dumps({**entry, "sketches": ["gone.png@2"]}))
     (refused,) = read_jobs(jobs)
     assert isinstance(refused, Refused) and "gone.png does not exist" in refused.error
+
+
+@pytest.mark.parametrize("name", ["videocrafter2_t2v_512", "t2v_turbo_vc2"])
+def test_text_models_follow_drawings_too(name: str, model_of: ModelOf, encoder_file: Path) -> None:
+    """The distilled one in its single pass."""
+    pipeline = Pipeline(model_of(name))
+    plain, drawn = (
+        pipeline.generate("a cat", steps=2, frames=4, seed=5, **given).frames
+        for given in ({}, {"sketches": {2: line()}, "sketch_encoder": encoder_file})
+    )
+    assert not torch.equal(plain, drawn)
