@@ -86,6 +86,14 @@ class DynamiCrafterMotion(io.ComfyNode):
                     tooltip="beside: the first frame's keys and values stand beside each frame's own. in-place: they replace them, which holds the "
                     "picture harder.",
                 ),
+                io.Boolean.Input(
+                    "causal",
+                    display_name="causal",
+                    default=False,
+                    optional=True,
+                    tooltip="In temporal attention each frame sees itself and those before it alone. For models that were trained so; to others the rest of "
+                    "the clip is out of sight.",
+                ),
             ],
             outputs=[io.Model.Output("MODEL", display_name="MODEL", tooltip="For any sampler.")],
         )
@@ -102,7 +110,8 @@ class DynamiCrafterMotion(io.ComfyNode):
         temperature: str,
         first_frame: float,
         manner: str,
+        causal: bool = False,
     ) -> io.NodeOutput:
         over_time = curve("motion strength", strength), curve("motion temperature", temperature)
-        motion = Motion(ends, middle, start, end, *over_time, first_frame, manner)
+        motion = Motion(ends, middle, start, end, *over_time, first_frame, manner, causal)
         return io.NodeOutput(set_motion(model, motion))

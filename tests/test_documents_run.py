@@ -140,6 +140,34 @@ def test_the_documents_keys_are_all_there_are() -> None:
     assert listed | size == set(KEYS) - set(SHORT_NAMES.values())
 
 
+def test_the_documents_edits_are_made(
+    files: Callable[[str], Callable[[], set[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blocks of one page, one after another; each that names a clip makes one of the frames it says."""
+    text = (repository.ROOT / "docs" / "editing.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    files("".join(blocks))
+    save_clip(np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8), "boat.mp4", fps=8)
+
+    class Quick(dynamicrafter_core.Pipeline):
+        def _run(self, mode: Any, prompt: str, sources: Any, options: Any, *more: Any, **named: Any) -> Any:
+            small = {"steps": 1, "width": 64, "height": 64}
+            if options.get("width"):
+                small |= {"width": 128, "height": 128}
+            return super()._run(mode, prompt, sources, {**options, **small}, *more, **named)
+
+    monkeypatch.setattr(dynamicrafter_core, "Pipeline", Quick)
+    scope: dict[str, Any] = {}
+    made = []
+    for block in blocks:
+        scope.pop("clip", None)
+        exec(block.replace("(128, 128)", "(16, 16)").replace("128:-128", "16:-16"), scope)  # noqa: S102 - our own document
+        made.append(tuple(scope["clip"].frames.shape[:3]) if "clip" in scope else None)
+    small, large = (16, 64, 64), (16, 128, 128)
+    assert made == [None, small, large, small, small, None, small, (15, 64, 64)]
+    assert len(scope["whole"]) == 15 + 16 + 15
+
+
 def test_the_documents_film_is_made(files: Callable[[str], Callable[[], set[str]]]) -> None:
     text = (repository.ROOT / "docs" / "film.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)

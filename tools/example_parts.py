@@ -15,9 +15,14 @@ FILES = {  # released files that the notes speak of -> where they are published
     "videocrafter2_t2v_512.ckpt": "VideoCrafter/VideoCrafter2",
     "t2v_turbo_v2_mg.pt": "jiachenli-ucsb/T2V-Turbo-v2",
     "viewcrafter_25.ckpt": "Drexubery/ViewCrafter_25",
+    "tooncrafter_512.ckpt": "Doubiiu/ToonCrafter",
+    "sketch_encoder.ckpt": "Doubiiu/ToonCrafter",
 }
-ANIMATE, INTERPOLATE, GENERATE, TURBO, FLY = FILES
-PUBLISHED = {TURBO: ("unet_mg.pt", "diffusion_models")}  # file name and folder, where not model.ckpt in checkpoints
+ANIMATE, INTERPOLATE, GENERATE, TURBO, FLY, TOON, SKETCH = FILES
+PUBLISHED = {
+    TURBO: ("unet_mg.pt", "diffusion_models"),
+    SKETCH: (SKETCH, "controlnet"),
+}  # file name and folder, where not model.ckpt in checkpoints
 LORA = "my_lora.safetensors"
 SEED = 123
 

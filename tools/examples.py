@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from editing_examples import merge_parts, refine_large, sketch_inbetween, video_to_video
 from example_parts import (
     ANIMATE,
     DUSK_NOTE,
@@ -350,5 +351,9 @@ EXAMPLES: dict[str, Callable[[Graph], None]] = {
         camera_path,
         camera_flight,
         guidance_over_the_run,
+        video_to_video,
+        refine_large,
+        sketch_inbetween,
+        merge_parts,
     )
 }

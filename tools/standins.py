@@ -1,4 +1,4 @@
-"""Small random-weight files for the examples that the embedded model cannot run: text to video, T2V-Turbo, and a LoRA.
+"""Small random-weight files for the examples that the embedded model cannot run: text to video, T2V-Turbo, ToonCrafter, and a LoRA.
 
 They have the released layout, so every node does its work; what comes out is coloured noise. The end-to-end tests and the
 screenshots run on them.
@@ -39,6 +39,13 @@ def write_checkpoint(path: Path) -> None:
     torch.save({"state_dict": state, "dynamicrafter": own}, path)
 
 
+def write_sketch_encoder(path: Path) -> None:
+    """For the stand-in of ToonCrafter, whose autoencoder makes latents of an eighth."""
+    import micro
+
+    micro.write_sketch_encoder(path, micro.sketch_config(micro.micro_configs("tooncrafter_512")["unet"], 8))
+
+
 def write_unet(path: Path) -> None:
     """A UNet alone, without a prefix, as T2V-Turbo is released."""
     import torch
@@ -75,6 +82,9 @@ def write_all(base: Path) -> None:
     models = base / "models"
     wanted = {
         models / "checkpoints" / example_parts.GENERATE: write_checkpoint,
+        models / "checkpoints" / example_parts.INTERPOLATE: write_checkpoint,
+        models / "checkpoints" / example_parts.TOON: write_checkpoint,
+        models / "controlnet" / example_parts.SKETCH: write_sketch_encoder,
         models / "diffusion_models" / example_parts.TURBO: write_unet,
         models / "loras" / example_parts.LORA: write_lora,
     }

@@ -27,6 +27,7 @@ CONTROLS: dict[str, Measure] = {
     "strength": motion.strength,
     "temperature": motion.temperature,
     "first_frame": motion.first_frame,
+    "causal": motion.causal,
     "guidance_curves": guidance.curves,
     "guidance_interval": guidance.interval,
     "projected_guidance": guidance.projection,

@@ -67,6 +67,15 @@ def temperature(bench: Bench) -> list[Row]:
     return [Row("motion temperature", "softmax temperature", effect, max(made.cost))]
 
 
+def causal(bench: Bench) -> list[Row]:
+    made = bench.series([{"motion": Motion(causal=each)} for each in (False, True)])
+    effect = (
+        f"off, on: change from frame to frame {listed(made.change)}, flicker {listed(made.flicker)}, likeness {listed(made.likeness, 3)}; of a "
+        "model that was trained without"
+    )
+    return [Row("causal temporal attention", "[MagicVideo](https://arxiv.org/abs/2211.11018)", effect, max(made.cost))]
+
+
 def first_frame(bench: Bench) -> list[Row]:
     rows = []
     manners: tuple[Literal["beside", "in-place"], ...] = ("beside", "in-place")

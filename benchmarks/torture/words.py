@@ -12,6 +12,7 @@ from dynamicrafter_core.diffusion.noise import read_noise
 from dynamicrafter_core.families import FAMILIES
 from dynamicrafter_core.models.motion import Motion
 from dynamicrafter_core.pipeline.settings import Options, settle
+from dynamicrafter_core.pipeline.sketches import SketchPlan
 
 from .mutation import SAMPLES, number, text, value
 from .stubs import Accepted, without_networks
@@ -27,7 +28,9 @@ PARTS = {
         "temperature 0.8",
         "beside 0.5",
         "in-place 0.5",
+        "causal",
     ),
+    "sketch_plan": ("strength 0.6", "from 0", "to 0.8", "light", "dark", "free", "blank"),
     "noise": ("plain", "mixed 1", "progressive 2", "residual 0.5"),
     "noise_path": ("pan 0.25 0", "zoom 1.2", "turn 10", "from 0.2", "to 0.8", "ease-in-out"),
     "camera": ("orbit left", "pan right", "zoom in", "0.5: yaw 10, z 0.2", "1: x 1 y 2", "+", "\n", ":", "#"),
@@ -55,6 +58,8 @@ def make_words(chance: Random, room: Room) -> Callable[[], object]:
             case "motion":
                 motion = Motion.read(said)
                 motion.hooks(["input 1 spatial 0 attn1", "input 1 temporal 0 attn1", "middle spatial 0 attn2"], 0.3)
+            case "sketch_plan":
+                SketchPlan.read(said)
             case "noise":
                 finite(read_noise(said).apply(torch.randn(1, 4, 5, 8, 8), torch.Generator()))
             case "noise_path":

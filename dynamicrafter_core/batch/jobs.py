@@ -26,7 +26,17 @@ _IMAGES = {
 }
 _CAMERA_KEYS = ("camera", "depth", "depth_kind", "depth_range", "field_of_view", "easing", "amount")
 _OTHER_KEYS = ("name", "mode", "prompt", "image", "last", "guide", "size", "format")
-_FILE_KEYS = ("image", "last", "mask", "original", "negative_image", "depth", "guide", "initial_noise")
+_FILE_KEYS = (
+    "image",
+    "last",
+    "mask",
+    "original",
+    "negative_image",
+    "depth",
+    "guide",
+    "initial_noise",
+    "sketch_encoder",
+)
 KEYS = (*_OTHER_KEYS, *MODEL_KEYS, *OPTION_KEYS, *_CAMERA_KEYS)
 _NAME = re.compile(r"[A-Za-z0-9][\w. -]{0,99}")
 
@@ -55,7 +65,8 @@ class Job:
         digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
         for path in self.files():
             digest.update(content_of(Path(path)))
-        for path in (self.model.model, *self.model.extra):
+        encoder = self.options.get("sketch_encoder")
+        for path in (self.model.model, *self.model.extra, *filter(None, [encoder])):
             digest.update(str(Path(path).stat().st_size if os.path.isfile(Path(path)) else 0).encode())
         return digest.hexdigest()[:32]
 
@@ -73,6 +84,8 @@ class Job:
             if path
         )
         yield from self.options.get("references", ())
+        sketches = self.options.get("sketches", {})
+        yield from [sketches] if isinstance(sketches, str) else sketches.values()
 
 
 @dataclass(frozen=True)
@@ -120,6 +133,8 @@ class Reader:
                 given[key] = self._found(key, given[key])
         if "references" in given:
             given["references"] = tuple(self._found("references", path) for path in given["references"])
+        if "sketches" in given:
+            given["sketches"] = tuple(self._found_at("sketches", each) for each in given["sketches"])
         images = _images(mode, given)
         guide = _guide(mode, given)
         name = self._name(number, where, given, images)
@@ -144,6 +159,13 @@ class Reader:
         if not os.path.exists(found):
             raise InputError(f"{key} {found} does not exist; check the path.")
         return str(found)
+
+    def _found_at(self, key: str, text: str) -> str:
+        """ "lines.png@5": a file with its frame."""
+        path, at, frame = text.rpartition("@")
+        if at and re.fullmatch(r"-?\d+", frame):
+            return f"{self._found(key, path)}@{frame}"
+        return self._found(key, text)
 
     def _name(self, number: int, where: str, given: Mapping[str, Any], images: Sequence[str]) -> str:
         stem = re.sub(r"[^\w.-]+", "_", Path(images[0]).stem).strip("._") if images else ""

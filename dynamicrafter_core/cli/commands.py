@@ -194,6 +194,7 @@ def _camera(arguments: Namespace) -> Any:
 def _options(arguments: Namespace) -> dict[str, Any]:
     """The pipeline's keywords; what is None is the family's to fill in."""
     from ..pipeline.options import SHORT_NAMES
+    from ..pipeline.sketches import read_places
 
     same = (
         "negative",
@@ -219,6 +220,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "fps",
         "start_step",
         "strength",
+        "original",
         "mask",
         "lock",
         "paste",
@@ -227,10 +229,13 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "freeinit",
         "motion",
         "guidance_limits",
+        "sketch_encoder",
+        "sketch_plan",
     )
     width, height = arguments.size or (None, None)
     given = {SHORT_NAMES.get(name, name): getattr(arguments, name, None) for name in (*SHORT_NAMES, *same)}
-    return {**given, "width": width, "height": height}
+    sketches = None if arguments.sketch is None else read_places(arguments.sketch)
+    return {**given, "width": width, "height": height, "sketches": sketches}
 
 
 COMMANDS: Mapping[str, Callable[[Namespace], int]] = {

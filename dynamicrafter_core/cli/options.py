@@ -125,6 +125,16 @@ def add_look(parser: argparse.ArgumentParser, with_image: bool) -> None:
     )
     if not with_image:
         group.add_argument("--motion-scale", type=_number, metavar="S", help="how much T2V-Turbo-v2 moves")
+    group.add_argument(
+        "--sketch",
+        action="append",
+        metavar="IMAGE@FRAME",
+        help="a drawing that the clip follows, and its frame; may be repeated (or a video of drawings, one a frame)",
+    )
+    group.add_argument("--sketch-encoder", metavar="FILE", help="ToonCrafter's, for --sketch")
+    group.add_argument(
+        "--sketch-plan", metavar="PLAN", help="'strength 0.6, from 0, to 0.8, light, free', any part of it"
+    )
     group.add_argument("--eta", type=_number, metavar="E", help="0: no new noise between steps, 1: most")
     group.add_argument(
         "--guidance-limits",
@@ -149,8 +159,15 @@ def add_start(parser: argparse.ArgumentParser, maskable: bool) -> None:
     )
     group.add_argument("--initial-noise", metavar="FILE", help="an Analytic-Init file, for --start-step")
     if maskable:
-        group.add_argument("--strength", type=_number, metavar="S", help="below 1: stay nearer to the still image")
-        group.add_argument("--mask", metavar="IMAGE", help="white stays as still as the image")
+        group.add_argument(
+            "--strength", type=_number, metavar="S", help="below 1: stay nearer to the still image, or to --original"
+        )
+        group.add_argument(
+            "--original", metavar="VIDEO", help="a clip to make over, with --strength or --mask; as long as the new one"
+        )
+        group.add_argument(
+            "--mask", metavar="IMAGE", help="white stays as still as the image, or as it is in --original"
+        )
         group.add_argument("--lock", type=whole, metavar="FRAME", help="where IMAGE stands exactly: 0, or any other")
         group.add_argument("--paste", action="store_true", default=None, help="that frame is IMAGE to the last pixel")
 

@@ -32,6 +32,9 @@ _FILES = (
     "negative_image",
     "references",
     "reference_weights",
+    "sketches",
+    "sketch_encoder",
+    "sketch_plan",
 )  # which a film does not read
 _NOT_OF_SHOTS = (*_WHOLE_FILM, *_FILES)
 _LOOK = tuple(key for key in OPTION_KEYS if key not in _NOT_OF_SHOTS)

@@ -31,8 +31,8 @@ _REDUCIBLE = ("RGB", "RGBA", "I", "F")
 _RANGES = {"uint8": 255.0, "uint16": 65535.0, "bool": 1.0}
 
 
-def read_image(source: "ImageSource") -> Tensor:
-    """[3,H,W] in [-1,1], from one of
+def read_image(source: "ImageSource", behind: float = 0.0) -> Tensor:
+    """[3,H,W] in [-1,1], with `behind` (mid-grey) where it is transparent, from one of
 
     a path      any format Pillow reads; its EXIF orientation is applied, of an animation the first frame is taken
     PIL.Image   of any mode
@@ -45,12 +45,12 @@ def read_image(source: "ImageSource") -> Tensor:
     if isinstance(source, Tensor):
         return _from_tensor(source)
     if isinstance(source, (str, os.PathLike)):
-        return _from_file(source)
+        return _from_file(source, behind)
     if isinstance(source, np.ndarray):
-        return _from_array(source, "the image")
+        return _from_array(source, "the image", behind)
     if isinstance(source, Image.Image):
         with _refusing("the image"):
-            return _from_pil(source, "the image")
+            return _from_pil(source, "the image", behind)
     raise InputError(
         f"the image is a {type(source).__name__}; give a path, a PIL image, an array [H,W,3], or a tensor [3,H,W]."
     )
@@ -139,12 +139,12 @@ def _from_tensor(image: Tensor) -> Tensor:
     return image.clamp(-1, 1)
 
 
-def _from_file(path: str | os.PathLike[str]) -> Tensor:
+def _from_file(path: str | os.PathLike[str], behind: float) -> Tensor:
     from PIL import Image
 
     name = f"image {os.fspath(path)}"
     with _refusing(name), Image.open(path) as image:
-        return _from_pil(image, name)
+        return _from_pil(image, name, behind)
 
 
 @contextmanager
@@ -171,7 +171,7 @@ def _refusing(name: str) -> Iterator[None]:
         raise InputError(f"{name} cannot be read ({reason}); it may be cut short or damaged.") from error
 
 
-def _from_pil(image: "Image.Image", name: str) -> Tensor:
+def _from_pil(image: "Image.Image", name: str, behind: float) -> Tensor:
     from PIL import ImageOps
 
     if not image.width or not image.height:
@@ -182,7 +182,7 @@ def _from_pil(image: "Image.Image", name: str) -> Tensor:
     if image.mode == "F":
         return _from_array(_array(image), name)
     transparent = image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info
-    return _from_array(_array(image.convert("RGBA" if transparent else "RGB")), name)
+    return _from_array(_array(image.convert("RGBA" if transparent else "RGB")), name, behind)
 
 
 def _array(image: "Image.Image") -> "np.ndarray":
@@ -194,7 +194,7 @@ def _array(image: "Image.Image") -> "np.ndarray":
     return np.asarray(image)
 
 
-def _from_array(array: "np.ndarray", name: str) -> Tensor:
+def _from_array(array: "np.ndarray", name: str, behind: float = 0.0) -> Tensor:
     kind = array.dtype.name
     if array.ndim == 2:
         array = array[:, :, None]
@@ -203,14 +203,14 @@ def _from_array(array: "np.ndarray", name: str) -> Tensor:
     if kind not in _RANGES and array.dtype.kind != "f":
         raise InputError(f"{name} is an array of {kind}; give uint8, uint16, or floats in [0,1].")
     pixels = torch.from_numpy(array.astype("float32") / _RANGES.get(kind, 1.0))
-    return _signed(pixels.permute(2, 0, 1), name)
+    return _signed(pixels.permute(2, 0, 1), name, behind)
 
 
-def _signed(pixels: Tensor, name: str) -> Tensor:
-    """[1|3|4,H,W] in [0,1] -> [3,H,W] in [-1,1]; what is transparent fades to mid-grey."""
+def _signed(pixels: Tensor, name: str, behind: float) -> Tensor:
+    """[1|3|4,H,W] in [0,1] -> [3,H,W] in [-1,1]; what is transparent fades to `behind`."""
     low, high = pixels.min().item(), pixels.max().item()
     if not (low >= -0.001 and high <= 1.001):
         raise InputError(f"{name} holds values from {low:g} to {high:g}; floats are taken as 0 (black) to 1 (white).")
     pixels = pixels.clamp(0, 1)
     colour = (2 * pixels[:3] - 1).expand(3, -1, -1)
-    return (colour * pixels[3:] if pixels.shape[0] == 4 else colour).contiguous()
+    return (behind + (colour - behind) * pixels[3:] if pixels.shape[0] == 4 else colour).contiguous()

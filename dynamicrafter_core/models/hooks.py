@@ -44,6 +44,7 @@ ChangeStream = Callable[[Tensor, Where], Tensor]
 ChangeSkip = Callable[[Tensor, Tensor, Where], tuple[Tensor, Tensor]]
 ChangeInputs = Callable[[Tensor, Tensor, Tensor, Where], tuple[Tensor, Tensor, Tensor]]
 Compute = Callable[[Tensor, Tensor, Tensor, Where], Tensor]
+MakeMask = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,13 @@ class AttentionHooks:
     ] = ()  # spatial attn2: what the image's tokens add to the text's values, weighed by lambda
     output: tuple[ChangeStream, ...] = ()  # after the output projection, before it is added
     added: tuple[ChangeStream, ...] = ()  # the stream after the addition
+    masks: tuple[MakeMask, ...] = ()  # temporal: of projected queries and keys, True where a frame may see another
+
+    def __post_init__(self) -> None:
+        if self.compute and self.masks:
+            raise InputError(
+                "One feature replaces temporal attention and another limits what it sees, and only one can: switch one of them off."
+            )
 
 
 Record = TypeVar("Record", BlockHooks, AttentionHooks)
@@ -97,11 +105,15 @@ class Hooks:
         unused = [
             place for place in self.blocks if "attn" in place or place.partition(" ")[0] not in _kinds(self, place)
         ]
-        unused += [place for place in self.attentions if "attn" not in place]
+        unused += [
+            place
+            for place, record in self.attentions.items()
+            if "attn" not in place or (record.masks and " temporal " not in place)
+        ]
         if unused:
             raise InputError(
                 f"A hook at {unused[0]!r} would never be called: attentions take AttentionHooks, blocks take BlockHooks, "
-                "and of these `before` belongs to output blocks and `after_skip` to input blocks."
+                "and of these `before` belongs to output blocks and `after_skip` to input blocks; `masks` are for temporal attentions."
             )
 
     def then(self, other: "Hooks") -> "Hooks":

@@ -6,6 +6,7 @@ strength, temperature   what temporal attention adds is multiplied, and its soft
                         several values are a curve over the frames
 first_frame             each frame also sees the first one's keys and values in its own attention, beside its own or in
                         their place (Text2Video-Zero, Khachatryan et al. 2023)
+causal                  in temporal attention each frame sees itself and those before it alone (MagicVideo, Zhou et al. 2022)
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 from ..checks import check_number
 from ..errors import InputError
 from .hooks import AttentionHooks, ChangeInputs, ChangeStream, Hooks, Where
+from .transformers import only_past
 
 Manner = Literal["beside", "in-place"]
 MANNERS: tuple[Manner, ...] = get_args(Manner)
@@ -35,6 +37,7 @@ class Motion:
     temperature: tuple[float, ...] = (1.0,)
     first_frame: float = 0.0  # 0 to 1
     manner: Manner = "beside"
+    causal: bool = False
 
     def __post_init__(self) -> None:
         check_number("lambda of the ends", self.ends, 0, 10)
@@ -53,11 +56,14 @@ class Motion:
 
     @classmethod
     def read(cls, text: str) -> "Motion":
-        """ "middle 2, ends 1, from 0, to 0.5, strength 1 1.5, temperature 0.8, beside 0.5", of which any part may be left out."""
+        """ "middle 2, ends 1, from 0, to 0.5, strength 1 1.5, temperature 0.8, beside 0.5, causal", of which any part may be left out."""
         single = {"ends": "ends", "middle": "middle", "from": "start", "to": "end"}
         given: dict[str, Any] = {}
         for part in filter(None, (part.strip() for part in text.split(","))):
             word, *values = part.split()
+            if word == "causal" and not values:
+                given[word] = True
+                continue
             try:
                 numbers = read_curve(" ".join(values))
                 if word in ("strength", "temperature"):
@@ -68,7 +74,7 @@ class Motion:
             except (KeyError, ValueError):
                 raise InputError(
                     f"motion holds {part!r}; give parts such as 'middle 2', 'ends 0.5', 'from 0', 'to 0.5', 'strength 1.5', "
-                    "'temperature 0.8', 'beside 0.5' or 'in-place 0.5', with commas between."
+                    "'temperature 0.8', 'beside 0.5', 'in-place 0.5' or 'causal', with commas between."
                 ) from None
         return cls(**given)
 
@@ -82,8 +88,11 @@ class Motion:
                 in_middle = quarter <= index < len(seeing) - quarter
                 made[place] = AttentionHooks(image=(_scaled(self.middle if in_middle else self.ends),))
         for place in places:
-            if " temporal " in place and (self.strength, self.temperature) != ((1,), (1,)):
-                made[place] = AttentionHooks(inputs=(_softened(self.temperature),), output=(_curved(self.strength),))
+            if " temporal " in place and (self.causal or (self.strength, self.temperature) != ((1,), (1,))):
+                masks = (only_past,) if self.causal else ()
+                made[place] = AttentionHooks(
+                    inputs=(_softened(self.temperature),), output=(_curved(self.strength),), masks=masks
+                )
             elif " spatial " in place and place.endswith("attn1") and self.first_frame:
                 see = _see_first_beside if self.manner == "beside" else _see_first
                 made[place] = AttentionHooks(inputs=(_by(self.first_frame, see),))

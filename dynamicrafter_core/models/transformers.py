@@ -158,11 +158,18 @@ class TemporalAttention(Attention):
             self.relative_position_v = RelativePosition(width, reach, make)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, signals: Signals) -> Tensor:
-        mask = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device).tril() if self.causal else None
+        hooks = signals.hooks.attentions.get(self.place)
+        masks = [*([only_past] if self.causal else ()), *(hooks.masks if hooks else ())]
+        mask = torch.stack([make(q, k) for make in masks]).all(0) if masks else None
         if hasattr(self, "relative_position_k"):
             tables = self.relative_position_k(q), self.relative_position_v(q)
             return attend_relative(q, k, v, self.heads, *tables, mask=mask)
         return self.attention(q, k, v, self.heads, mask=mask, options=signals.options)
+
+
+def only_past(q: Tensor, k: Tensor) -> Tensor:
+    """Each frame sees itself and those before it (MagicVideo, Zhou et al. 2022)."""
+    return torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device).tril()
 
 
 class TransformerBlock(nn.Module):

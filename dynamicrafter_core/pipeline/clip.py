@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+
+
+def about_run(model: Path, variant: str, device: torch.device, dtype: torch.dtype, figures: Mapping[str, Any]) -> dict:
+    """How a clip was made, for the saved file."""
+    told = {"model": model.name, "variant": variant, "device": device.type, "dtype": str(dtype).removeprefix("torch.")}
+    return {**told, **figures}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from ..families import Mode
 from ..models.autoencoder import LATENT_SCALE
 from ..models.chunks import in_chunks
 from ..models.motion import AS_TRAINED, Motion
+from ..models.sketch import SketchEncoder
 from ..models.unet import VideoUNet
+from .sketches import Drawings
 
 # Guidance branch -> which of (prompt, negative prompt) and of (image, mid-grey) it sees.
 _BRANCHES = {"cond": (0, 0), "uncond": (1, 1), "image_only": (1, 0)}
@@ -40,6 +42,7 @@ class Conditions:
     shown_until: Tensor | None = (
         None  # t: the share of the run in which each frame's `concat` is shown; None: all of it
     )
+    drawings: Drawings | None = None
 
     def to(self, dtype: torch.dtype) -> "Conditions":
         image, concat, later = (None if x is None else x.to(dtype) for x in (self.image, self.concat, self.later))
@@ -55,7 +58,14 @@ class Conditions:
             stretch = stretch_of(window, frames, len(prompts))
             text = torch.cat([prompts[stretch : stretch + 1], text[1:]])
         until = None if self.shown_until is None else self.shown_until[list(window)]
-        return replace(self, text=text, image=image, concat=concat, later=None, shown_until=until)
+        drawings = None if self.drawings is None else self.drawings.of(window)
+        return replace(self, text=text, image=image, concat=concat, later=None, shown_until=until, drawings=drawings)
+
+    def control(self, encoder: SketchEncoder | None, x: Tensor, t: Tensor, texts: Tensor) -> dict[str, Any]:
+        """What the UNet is told of the drawings, for the noisy latent x and these rows of text; nothing without drawings."""
+        if encoder is None or self.drawings is None:
+            return {}
+        return {"control": self.drawings.residuals(encoder, x.to(self.text.dtype), t, self.text[texts])}
 
     def detail(self, t: Tensor) -> Tensor | None:
         """`concat` at timesteps t [B], without the pictures whose share of the run is over."""
@@ -109,7 +119,9 @@ def spread_tokens(tokens: Tensor, frames: int) -> Tensor:
     return tokens[:, places.to(tokens.device)]
 
 
-def run_branches(unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TRAINED) -> RunBranches:
+def run_branches(
+    unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TRAINED, encoder: SketchEncoder | None = None
+) -> RunBranches:
     """The guidance branches in one batch, which shares what comes before the first look at the text.
 
     Where a batch does not fit the memory, this and all later steps go through in smaller ones, at last one by one.
@@ -129,8 +141,9 @@ def run_branches(unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TR
         def batch(rows: Tensor) -> Tensor:
             text_row, image_row = rows.T
             image = None if conditions.image is None else conditions.image[image_row]
-            strength = conditions.context_strength
-            out = unet(latent, t, conditions.text[text_row], image, fs, image_strength=strength, hooks=hooks)
+            text, control = conditions.text[text_row], conditions.control(encoder, x, t, text_row)
+            more = {"image_strength": conditions.context_strength, "hooks": hooks, **control}
+            out = unet(latent, t, text, image, fs, **more)
             sizes.append(len(rows))
             return out
 
@@ -143,14 +156,17 @@ def run_branches(unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TR
     return run
 
 
-def run_told(unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TRAINED) -> RunTold:
+def run_told(
+    unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TRAINED, encoder: SketchEncoder | None = None
+) -> RunTold:
     """One pass for the prompt, of a network that takes the guidance scale as an input and needs no further passes."""
 
     def predict(x: Tensor, t: Tensor, guidance: Tensor, motion_scale: Tensor | None) -> Sequence[Tensor]:
         fs = None if conditions.fs is None else torch.full_like(t, conditions.fs)
         latent, text = x.to(conditions.text.dtype), conditions.text[:1]
         hooks = motion.hooks(unet.places, share_done(t))
-        return [unet(latent, t, text, fs=fs, guidance=guidance, motion_scale=motion_scale, hooks=hooks)]
+        control = conditions.control(encoder, x, t, torch.zeros(1, dtype=torch.long, device=x.device))
+        return [unet(latent, t, text, fs=fs, guidance=guidance, motion_scale=motion_scale, hooks=hooks, **control)]
 
     return predict
 

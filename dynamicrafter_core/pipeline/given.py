@@ -9,6 +9,7 @@ from torch import Tensor
 from ..camera.camera import Camera
 from ..media.images import fit_image, read_image
 from .settings import Settings
+from .sketches import Drawings, read_drawings
 from .source_frames import read_frames, read_mask
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Given:
     kept: Tensor | None  # 1 c k h w: what `original` is as latents, where that is known
     negative: Tensor | None  # 3 H W, of the context alone
     references: list[Tensor]  # 3 H W each, likewise
+    drawings: Drawings | None
 
 
 def read_given(
@@ -59,6 +61,7 @@ def read_given(
         kept=None if kept is None else _known_latents(kept, settings.height // factor, settings.width // factor),
         negative=None if negative is None else read_image(negative),
         references=[read_image(reference) for reference in options.get("references", ())],
+        drawings=_drawings(options["sketches"], settings) if settings.sketched else None,
     )
 
 
@@ -69,6 +72,11 @@ def _views(guide: "Camera | Sequence[ImageSource]", image: Tensor, settings: Set
     else:
         views = read_frames("guide", guide, settings.frames, settings.width, settings.height, settings.fit)
     return list(views[1:])
+
+
+def _drawings(sketches: Any, settings: Settings) -> Drawings:
+    size = settings.width, settings.height
+    return read_drawings(sketches, settings.sketched, settings.frames, size, settings.fit, settings.sketch_plan)
 
 
 def _known_latents(kept: Kept, height: int, width: int) -> Tensor | None:

@@ -11,11 +11,18 @@ from typing import Any
 
 from ..errors import InputError
 from .options import SHORT_NAMES, Options
+from .sketches import read_places
 
 MODEL_KEYS = ("model", "variant", "dtype", "extra", "initial_noise")
 _OPTIONS = tuple(name for name in Options.__annotations__ if name not in ("on_progress", "picture_strengths"))
 OPTION_KEYS = (*_OPTIONS, *SHORT_NAMES)
-_LISTS = {"extra": "files", "then": "prompts", "references": "files", "reference_weights": "numbers"}
+_LISTS = {
+    "extra": "files",
+    "then": "prompts",
+    "references": "files",
+    "sketches": "files with their frames",
+    "reference_weights": "numbers",
+}
 _SCALES = ("cfg", "cfg_image", "text_scale", "image_scale")  # a number, or a curve as a text
 _WHOLE = (
     "window",
@@ -41,6 +48,8 @@ _TEXT = [
     "fuse",
     "motion",
     "guidance_limits",
+    "sketch_plan",
+    "sketch_encoder",
     "name",
     "mode",
     "size",
@@ -129,6 +138,8 @@ def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
     options = {
         SHORT_NAMES.get(key, key): value for key, value in given.items() if key in _OPTIONS or key in SHORT_NAMES
     }
+    if "sketches" in options:
+        options["sketches"] = read_places(options["sketches"])
     if "size" in given:
         match = re.fullmatch(r"(\d+)\s*[xX*]\s*(\d+)", given["size"])
         if not match:

@@ -1,6 +1,6 @@
 """What a run can be asked for, by the names of the pipeline's keywords; the command line, jobs and films have the same ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from ..diffusion.schedule import Spacing
@@ -60,5 +60,8 @@ class Options(TypedDict, total=False):
     guidance_limits: (
         str  # of a run and of a step: "from 0.1, to 0.8, parallel 0, norm 0.5, momentum -0.5", any part of it
     )
+    sketches: "Mapping[int, ImageSource] | FramesSource"  # drawings by their frame, or one for each frame
+    sketch_encoder: str  # ToonCrafter's file, which follows them
+    sketch_plan: str  # "strength 0.6, from 0, to 0.8, light, free", any part of it
     freeinit: int  # how often to begin again from the low frequencies of the clip just made
     on_progress: Progress  # called with (stage, done, total)

@@ -25,6 +25,7 @@ from torch import Tensor
 from ..camera.camera import Camera
 from ..checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ..checkpoints.initial_noise import read_initial_noise
+from ..checkpoints.sketch_file import open_sketch_encoder
 from ..checks import check_integer
 from ..devices import pick_device, pick_dtype, reused_memory
 from ..diffusion.consistency import sample_consistency
@@ -37,8 +38,9 @@ from ..errors import InputError
 from ..families import Family, Mode
 from ..media.colour import Match, check_match, continue_colour
 from ..media.images import fit_image, in_bytes, read_image
+from ..models.sketch import SketchEncoder
 from ..models.unet import VideoUNet
-from .clip import Clip
+from .clip import Clip, about_run
 from .conditions import Conditions, concat_latents, in_windows, run_branches, run_told, spread_strengths
 from .decoding import check_latents, decode_clip
 from .encoding import encode_given, encode_image, encode_original, encode_texts
@@ -131,6 +133,10 @@ class Pipeline:
 
         `frames` is how many the model makes at once: 16, if nothing is said. The seed counts on from clip to clip.
         """
+        if options.get("sketches") is not None:
+            raise InputError(
+                "sketches is given, and its frames are of one clip; make the clip between two pictures by interpolate."
+            )
         most = check_integer("frames", options.pop("frames", None) or self.family.frames, 3, MOST_FRAMES)
         seed = options.pop("seed", None)
         seed = DEFAULT_SEED if seed is None else seed
@@ -240,6 +246,9 @@ class Pipeline:
         images = [read_image(source) for source in sources]
         size = (images[0].shape[2], images[0].shape[1]) if images else None
         settings = settle(self.family, mode, prompt, options, size, self.multiple)
+        if settings.sketch_encoder is not None:
+            config: Any = self.checkpoint.configs["unet"]
+            open_sketch_encoder(settings.sketch_encoder).check_fits(config, self._latent_factor)
         given = read_given(settings, images, options, self._latent_factor, guide, kept)
         stages = Stages(self.device, options.get("on_progress"))
         try:
@@ -249,7 +258,8 @@ class Pipeline:
             if not self.parts.keep:
                 self.parts.release()
         # Cloned, for a tensor made in inference mode stays one, and may not be worked on.
-        about = self._about(settings) | ({"camera": guide.motion} if isinstance(guide, Camera) else {})
+        about = about_run(self.path, self.family.name, self.device, self.dtype, settings.as_dict())
+        about |= {"camera": guide.motion} if isinstance(guide, Camera) else {}
         known = latents.float().cpu().clone()
         return Clip(frames.clone(), settings.fps, about, stages.seconds, known, stages.peak.highest)
 
@@ -283,7 +293,7 @@ class Pipeline:
         later = text[2:] if settings.then else None
         shown_until = spread_strengths(settings.picture_strengths, frames)
         conditions = Conditions(
-            text[:2], tokens, concat, settings.fs, settings.context_strength, later, shown_until
+            text[:2], tokens, concat, settings.fs, settings.context_strength, later, shown_until, given.drawings
         ).to(parts.dtype)
         with stages("denoise", settings.steps) as report:
             latents = self._denoise(settings, conditions, generator, original, given.mask, report)
@@ -323,13 +333,13 @@ class Pipeline:
         clip = settings.windows, conditions, settings.frames
         runs, step_noise = 1 + settings.freeinit, settings.noise.of_steps(generator)
 
-        def sample(unet: VideoUNet, x: Tensor, run: int) -> Tensor:
+        def sample(unet: VideoUNet, x: Tensor, run: int, encoder: SketchEncoder | None) -> Tensor:
             def on_step(k: int, total: int, *_: Tensor) -> None:
                 report(run * total + k + 1, runs * total)
 
             with reused_memory(self.device):
                 if self.family.consistency:
-                    told = in_windows(*clip, lambda part: run_told(unet, part, settings.motion))
+                    told = in_windows(*clip, lambda part: run_told(unet, part, settings.motion, encoder))
                     return sample_consistency(
                         lambda *given: told(*given)[0],
                         x,
@@ -344,7 +354,7 @@ class Pipeline:
                     )
                 return sample_ddim(
                     guided(
-                        in_windows(*clip, lambda part: run_branches(unet, part, settings.motion)),
+                        in_windows(*clip, lambda part: run_branches(unet, part, settings.motion, encoder)),
                         settings.guidance,
                         schedule,
                     ),
@@ -363,26 +373,17 @@ class Pipeline:
                 )
 
         def sample_all(unet: VideoUNet) -> Tensor:
-            latents = sample(unet, x, 0)
+            encoder = self.parts.sketch_encoder(settings.sketch_encoder) if settings.sketch_encoder else None
+            latents = sample(unet, x, 0, encoder)
             for run in range(1, runs):
                 fresh = torch.randn(shape, generator=generator).to(self.device)
                 again = reinitialise(latents, noise, fresh, schedule, settings.start_step)
-                latents = sample(unet, again, run)
+                latents = sample(unet, again, run, encoder)
             return latents
 
         latents = self.parts.use("unet", sample_all)
         check_latents(latents, self.dtype)
         return latents
-
-    def _about(self, settings: Settings) -> dict[str, Any]:
-        """How the clip was made, for the saved file."""
-        return {
-            "model": self.path.name,
-            "variant": self.family.name,
-            "device": self.device.type,
-            "dtype": str(self.dtype).removeprefix("torch."),
-            **settings.as_dict(),
-        }
 
     @property
     def _latent_factor(self) -> int:

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.sketch_file import open_sketch_encoder
 from ..devices import free_memory, release_memory
 from ..errors import InputError
 from ..models.chunks import OutOfMemory
+from ..models.sketch import SketchEncoder
 from ..part_names import PartName
 
 Result = TypeVar("Result")
@@ -31,6 +33,7 @@ class Residency:
         self.dtype = dtype
         self.keep = self._fits() if keep is None else keep
         self._kept: dict[PartName, nn.Module] = {}
+        self._sketch: tuple[str, SketchEncoder] | None = None
 
     def use(self, part: PartName, work: Callable[[Any], Result]) -> Result:
         """`work(module)`; the module must not leave it."""
@@ -52,9 +55,18 @@ class Residency:
             if not self.keep:
                 release_memory(self.device)
 
+    def sketch_encoder(self, path: str) -> SketchEncoder:
+        """Of a file of its own, to work beside the UNet; kept as the parts are."""
+        if self._sketch is not None and self._sketch[0] == path:
+            return self._sketch[1]
+        encoder = open_sketch_encoder(path).load(self.dtype, self.device)
+        self._sketch = (path, encoder) if self.keep else None
+        return encoder
+
     def release(self) -> None:
         """Let go of every part; the next use loads it again."""
         self._kept.clear()
+        self._sketch = None
         release_memory(self.device)
 
     def _fits(self) -> bool:

@@ -24,6 +24,7 @@ from ..models.motion import Motion
 from .conditions import stretch_of
 from .options import Options
 from .references import check_weights
+from .sketches import SketchPlan, check_sketches
 
 MOST_FRAMES = 256
 MOST_IN_WINDOWS = 100_000
@@ -44,7 +45,7 @@ _NOT_DISTILLED = (
 )
 
 
-_TEXTS = ("negative", "noise", "noise_path", "motion", "guidance_limits")
+_TEXTS = ("negative", "noise", "noise_path", "motion", "guidance_limits", "sketch_plan")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,9 @@ class Settings:
     paste: bool = False
     picture_strengths: tuple[float, ...] = (1.0,)
     reference_weights: tuple[float, ...] = ()
+    sketched: tuple[int, ...] = ()  # frames with a drawing
+    sketch_encoder: str | None = None
+    sketch_plan: SketchPlan = SketchPlan()
 
     @property
     def guidance(self) -> GuidancePlan:
@@ -147,6 +151,9 @@ def settle(
         paste=bool(given.get("paste")),
         picture_strengths=_picture_strengths(mode, given),
         reference_weights=_references(family, given),
+        sketched=check_sketches(given, frames),
+        sketch_encoder=str(given["sketch_encoder"]) if "sketch_encoder" in given else None,
+        sketch_plan=SketchPlan.read(given.get("sketch_plan", "")),
     )
 
 
@@ -323,7 +330,7 @@ def _lock(mode: Mode, given: Mapping[str, Any], frames: int) -> int | None:
 def _picture_strengths(mode: Mode, given: Mapping[str, Any]) -> tuple[float, ...]:
     strengths = given.get("picture_strengths", (1.0,))
     count = 2 if mode == "interpolate" else 1
-    if isinstance(strengths, str) or len(strengths) not in (1, count):
+    if isinstance(strengths, str) or not isinstance(strengths, Sequence) or len(strengths) not in (1, count):
         raise InputError(
             f"picture strengths are {strengths!r}; give {'one or two numbers' if count > 1 else 'one number'}."
         )

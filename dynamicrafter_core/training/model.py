@@ -19,6 +19,7 @@ from ..models.attention import attend
 from ..models.autoencoder import LATENT_SCALE, Autoencoder
 from ..models.layer_kinds import temporal_layers
 from ..models.parts import CONFIGS, build
+from ..models.transformers import TemporalAttention
 from ..part_names import PARTS, PREFIXES, PartName
 from .initial import initialise
 from .recipe import Recipe, recipes_folder
@@ -126,6 +127,8 @@ def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Mode
     if not parts:
         raise InputError("The recipe gives neither initial files nor figures of a model; give one of them.")
     parts = {name: parts[name] for name in PARTS if name in parts}
+    if recipe.causal is not None:
+        look_back_alone(parts, recipe.causal)
     for module in parts.values():
         module.requires_grad_(False).train()
         for layer in module.modules():
@@ -146,6 +149,17 @@ def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Mode
             f"{family.title} is distilled from another model, which these stages cannot do; train VideoCrafter2 instead."
         )
     return Model(family, parts)
+
+
+def look_back_alone(parts: Mapping[PartName, nn.Module], causal: bool) -> None:
+    """Whether each frame sees the past alone, in a UNet that may have been made otherwise; the file that is saved says it."""
+    if "unet" not in parts:
+        raise InputError(f"The recipe's causal is {causal}, and its model has no UNet; leave it out.")
+    unet: Any = parts["unet"]
+    unet.config = replace(unet.config, causal=causal)
+    for layer in unet.modules():
+        if isinstance(layer, TemporalAttention):
+            layer.causal = causal
 
 
 def _configure(part: PartName, given: Mapping[str, Any]) -> Any:

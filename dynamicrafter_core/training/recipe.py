@@ -77,6 +77,7 @@ class Recipe:
     figures: Mapping[str, Any] = field(default_factory=dict)  # of the family record, for this model
     initial: tuple[str, ...] = ()  # checkpoint files to start from; "embedded" is the model that comes with the package
     lora: Mapping[str, Any] | None = None  # train this small addition instead of the weights
+    causal: bool | None = None  # whether frames see only earlier ones in temporal attention; None: as the model is
     precision: Literal["auto", "fp32", "bf16"] = "fp32"  # auto: bf16 where the device calculates in it
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"  # of the file at the end
     log_every: int = 20  # steps

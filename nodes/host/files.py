@@ -6,6 +6,7 @@ import folder_paths
 
 from ... import dynamicrafter_core
 from ...dynamicrafter_core.checkpoints.detection import viewcrafter_named
+from ...dynamicrafter_core.checkpoints.sketch_file import PUBLISHED
 from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.families import FAMILIES, FINE_TUNES, Family
 
@@ -13,6 +14,7 @@ EMBEDDED = "embedded"
 IN_THE_SAME_FILE = "in the same file"
 NONE = "none"
 PART_FOLDERS = ("diffusion_models", "checkpoints")
+SKETCH_FOLDERS = ("controlnet", "checkpoints")
 
 
 def checkpoints() -> list[str]:
@@ -40,6 +42,30 @@ def missing(name: str, folders: tuple[str, ...]) -> str:
     return (
         f"{name} is not in {there}. {guess} {known.title}, published on the Hugging Face hub as {known.published}: put "
         "the file there under this name, or choose another."
+    )
+
+
+def sketch_encoders() -> list[str]:
+    """ToonCrafter's published name, where there is none: it says what to get."""
+    beside = [name for name in folder_paths.get_filename_list("checkpoints") if "sketch" in name.lower()]
+    return list(dict.fromkeys([*folder_paths.get_filename_list("controlnet"), *beside])) or ["sketch_encoder.ckpt"]
+
+
+def has_sketch_encoder(name: str) -> bool:
+    return any(folder_paths.get_full_path(folder, name) for folder in SKETCH_FOLDERS)
+
+
+def find_sketch_encoder(name: str) -> str:
+    found = (folder_paths.get_full_path(folder, name) for folder in SKETCH_FOLDERS)
+    if path := next(filter(None, found), None):
+        return path
+    raise InputError(missing_sketch_encoder(name))
+
+
+def missing_sketch_encoder(name: str) -> str:
+    return (
+        f"{name} is not in models/controlnet. ToonCrafter's sketch encoder is published on the Hugging Face hub as {PUBLISHED}: put the "
+        "file there under this name, or choose another."
     )
 
 

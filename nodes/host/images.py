@@ -15,6 +15,14 @@ def to_signed(images: Tensor) -> Tensor:
     return pixels.movedim(-1, 1).float()
 
 
+def on_paper(images: Tensor, paper: float) -> Tensor:
+    """IMAGE [N,H,W,3 or 4] in [0,1] -> [N,3,H,W] in [-1,1]; what is transparent is `paper`."""
+    pixels = 2 * images[..., :3] - 1
+    if images.shape[-1] == 4:
+        pixels = paper + (pixels - paper) * images[..., 3:]
+    return pixels.movedim(-1, 1).float()
+
+
 def size_in_pixels(latent: Tensor, cell: int) -> str:
     """Of what a latent [..., h, w] decodes to: `cell` pixels a side for each of its values."""
     height, width = latent.shape[-2:]

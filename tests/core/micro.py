@@ -18,6 +18,8 @@ from torch import Tensor
 
 from dynamicrafter_core.families import find_family
 from dynamicrafter_core.models.parts import PartConfig, build
+from dynamicrafter_core.models.sketch import SketchEncoder, SketchEncoderConfig
+from dynamicrafter_core.models.unet_config import UNetConfig
 from dynamicrafter_core.part_names import PREFIXES
 
 WIDTH, HEIGHT, FRAMES = 24, 16, 16
@@ -82,3 +84,36 @@ class Spy:
     @property
     def first(self) -> dict[str, Any]:
         return self.calls[0]
+
+
+def sketch_config(unet: UNetConfig, cell: int) -> SketchEncoderConfig:
+    """Of a sketch encoder that fits a UNet, and an autoencoder of so many pixels a latent pixel."""
+    own = replace(
+        unet,
+        in_channels=4,
+        temporal_conv=False,
+        relative_reach=0,
+        init_attention=False,
+        image_attention=False,
+        image_scale_learnable=False,
+        fs_condition=False,
+    )
+    return SketchEncoderConfig(own, hint_widths=(4, 6, 8, 10)[: cell.bit_length()])
+
+
+def write_sketch_encoder(path: Path, config: SketchEncoderConfig, prefix: str = "", size: float = 0.05) -> Path:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        state = SketchEncoder(config).state_dict()
+        state = {
+            prefix + key: tensor if tensor.any() or tensor.ndim < 2 else size * torch.randn_like(tensor)
+            for key, tensor in state.items()
+        }
+    figures = {"head_channels": config.unet.head_channels, "norm_groups": config.unet.norm_groups}
+    save_file(state, path, metadata={"dynamicrafter": json.dumps({"sketch": figures})})
+    return path
+
+
+def micro_sketch_encoder(path: Path, name: str = ANIMATE, **named: Any) -> Path:
+    configs: dict[str, Any] = micro_configs(name)
+    return write_sketch_encoder(path, sketch_config(configs["unet"], configs["autoencoder"].size_factor), **named)

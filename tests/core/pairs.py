@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from micro import ANIMATE, HEIGHT, INTERPOLATE, WIDTH, picture
+from micro import ANIMATE, HEIGHT, INTERPOLATE, WIDTH, micro_sketch_encoder, picture
 
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.pipeline.pipeline import Pipeline
@@ -25,12 +25,14 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "motion strength": {"motion": "strength 0.5 1.5"},
     "motion temperature": {"motion": "temperature 0.5"},
     "first-frame attention": {"motion": "beside 0.5"},
+    "causal temporal attention": {"motion": "causal"},
     "context strength": {"context_strength": 2.0},
     "image guidance": {"image_scale": 3.0},
     "no guidance": {"text_scale": 1.0},
     "guidance curve": {"text_scale": "0: 9, 1: 3"},
     "guidance limits": {"guidance_limits": "from 0.1, to 0.8"},
     "projected guidance": {"guidance_limits": "parallel 0, norm 0.5, momentum -0.5"},
+    "drawings": {"sketches": {2: picture(4)}},
     "negative image": {"negative_image": picture(2)},
     "references": {"references": [picture(3)], "reference_weights": [0.5]},
     "start step": {"start_step": 960},
@@ -50,6 +52,8 @@ def refused(pipelines: Mapping[str, Pipeline], *names: str) -> str:
     """What is said of these controls together; nothing where they make a clip."""
     given = joined(*(CONTROLS[name] for name in names))
     mode = given.pop("mode", "animate")
+    if "sketches" in given:
+        given["sketch_encoder"] = sketch_encoder(pipelines[mode].path.parent)
     images = [picture(), *{"interpolate": [picture(1)], "fly": [VIDEO]}.get(mode, [])]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -62,6 +66,11 @@ def refused(pipelines: Mapping[str, Pipeline], *names: str) -> str:
     assert frames.shape == (FRAMES - (mode == "loop"), HEIGHT, WIDTH, 3)
     assert frames.float().std() > 0
     return ""
+
+
+def sketch_encoder(folder: Path) -> Path:
+    path = folder / "sketch_encoder.safetensors"
+    return path if path.exists() else micro_sketch_encoder(path)
 
 
 def load(model_of: Callable[[str], Path]) -> dict[str, Pipeline]:

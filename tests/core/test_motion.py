@@ -158,6 +158,62 @@ def test_first_frame_attention_is_attention_to_its_keys_and_values(manner: Any, 
     torch.testing.assert_close(caught["out"], wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_causal_attention_is_attention_to_itself_and_the_past() -> None:
+    """Against the formula, at one layer whose input is caught, and with a temperature beside it."""
+    unet = make_unet()
+    place = "middle temporal 0 attn2"
+    layer = unet.get_submodule("middle_block.2.transformer_blocks.0.attn2")
+    caught: dict[str, Tensor] = {}
+
+    def keep_input(x: Tensor, context: Tensor, value: Tensor, where: Any) -> tuple[Tensor, Tensor, Tensor]:
+        caught["x"] = x
+        return x, context, value
+
+    def keep_output(out: Tensor, where: Any) -> Tensor:
+        caught["out"] = out
+        return out
+
+    watch = Hooks(attentions={place: AttentionHooks(inputs=(keep_input,), output=(keep_output,))})
+    hooks = Motion(causal=True, temperature=(0.5,)).hooks(unet.places, 0.5)
+    assert set(hooks.attentions) == {name for name in unet.places if "temporal" in name}
+    answer(unet, watch.then(hooks))
+    x = caught["x"]  # rows t c
+
+    def heads(tokens: Tensor) -> Tensor:
+        return tokens.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+
+    with torch.inference_mode():
+        q, k, v = heads(layer.to_q(x)), heads(layer.to_k(x)), heads(layer.to_v(x))
+        wanted = torch.zeros_like(q)
+        for frame in range(FRAMES):
+            seen = slice(0, frame + 1)
+            logits = q[:, :, frame : frame + 1] @ k[:, :, seen].transpose(-1, -2) / (0.5 * math.sqrt(q.shape[-1]))
+            wanted[:, :, frame] = (F.softmax(logits, -1) @ v[:, :, seen])[:, :, 0]
+        wanted = layer.to_out(wanted.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(caught["out"], wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("reach", [0, 4])
+def test_causal_hooks_are_the_causal_network(reach: int) -> None:
+    """Also where frames know their distance, as in VideoCrafter1's text models."""
+    free, bound = make_unet(relative_reach=reach), make_unet(relative_reach=reach, causal=True)
+    bound.load_state_dict(free.state_dict())
+    by_hooks = answer(free, Motion(causal=True).hooks(free.places, 0.5))
+    torch.testing.assert_close(by_hooks, answer(bound))
+    assert (by_hooks - answer(free)).abs().max() > 1e-4
+    torch.testing.assert_close(answer(bound, Motion(causal=True).hooks(bound.places, 0.5)), answer(bound))
+
+
+def test_causal_and_a_hook_in_place_of_attention_are_refused() -> None:
+    place = "middle temporal 0 attn1"
+    causal = Motion(causal=True).hooks([place], 0.5)
+    with pytest.raises(InputError, match="another limits what it sees"):
+        causal.then(Hooks(attentions={place: AttentionHooks(compute=lambda q, k, v, where: v)}))
+    masks = causal.attentions[place].masks
+    with pytest.raises(InputError, match="`masks` are for temporal attentions"):
+        answer(make_unet(), Hooks(attentions={"middle spatial 0 attn1": AttentionHooks(masks=masks)}))
+
+
 def test_a_curve_is_spread_over_the_frames() -> None:
     like = torch.zeros(2, 5, 3)
     torch.testing.assert_close(over_frames((1, 2, 0), like)[:, 0], torch.tensor([1, 1.5, 2, 1, 0]))
@@ -168,6 +224,7 @@ def test_motion_is_read_from_a_text() -> None:
     assert Motion.read("") == Motion()
     text = "middle 2, ends 0.5, from 0.1, to 0.7, strength 1 1.5, temperature 0.8, in-place 0.4"
     assert Motion.read(text) == Motion(0.5, 2, 0.1, 0.7, (1, 1.5), (0.8,), 0.4, "in-place")
+    assert Motion.read("causal") == Motion(causal=True)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +232,7 @@ def test_motion_is_read_from_a_text() -> None:
     [
         ("faster 2", "motion holds 'faster 2'; give parts such as"),
         ("middle", "motion holds 'middle'"),
+        ("causal 1", "motion holds 'causal 1'"),
         ("middle 1 2", "motion holds 'middle 1 2'"),
         ("middle -1", "lambda of the middle is -1.0"),
         ("strength 99", "motion strength is 99.0"),

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from micro import ANIMATE, FRAMES, HEIGHT, WIDTH, Spy, picture
+from PIL import Image
 
+from dynamicrafter_core.cli.main import main
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.pipeline.pipeline import Pipeline
 
@@ -81,3 +83,28 @@ def test_strength_is_the_share_of_the_steps_that_are_taken(
 ) -> None:
     Pipeline(model_of(ANIMATE)).animate(picture(), steps=10, strength=strength)
     assert len(spy.calls) == 10 * strength
+
+
+def test_the_command_line_makes_a_clip_over(model_of: Callable[[str], Path], tmp_path: Path) -> None:
+    given, first, out = tmp_path / "given", tmp_path / "first.png", tmp_path / "out"
+    given.mkdir()
+    pictures = [picture(seed, WIDTH, HEIGHT) for seed in range(4)]
+    for number, pixels in enumerate(pictures):
+        Image.fromarray(pixels).save(given / f"{number}.png")
+    Image.fromarray(pictures[0]).save(first)
+    asked = [
+        "animate",
+        str(first),
+        "a cat",
+        "-m",
+        str(model_of(ANIMATE)),
+        "--original",
+        str(given),
+        "--strength",
+        "0.5",
+    ]
+    assert main([*asked, "--frames", "4", "--steps", "4", "--seed", "5", "-o", str(out), "--quiet"]) == 0
+    options: dict[str, Any] = {"strength": 0.5, "frames": 4, "steps": 4, "seed": 5}
+    expected = Pipeline(model_of(ANIMATE)).animate(pictures[0], "a cat", original=pictures, **options).frames
+    shown = np.stack([np.asarray(Image.open(path)) for path in sorted(out.glob("*.png"))])
+    assert np.array_equal(shown, expected.numpy())

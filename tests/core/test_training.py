@@ -16,6 +16,7 @@ from training_recipes import only, small_recipe
 from dynamicrafter_core import devices
 from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
 from dynamicrafter_core.errors import InputError
+from dynamicrafter_core.models.transformers import TemporalAttention
 from dynamicrafter_core.pipeline.pipeline import EMBEDDED
 from dynamicrafter_core.training.command import main
 from dynamicrafter_core.training.model import make_model
@@ -177,6 +178,24 @@ def test_a_recipe_continues_from_the_embedded_model(tmp_path: Path) -> None:
     trained, given = train(recipe, tmp_path), load_file(EMBEDDED / "model.safetensors")
     key = "model.diffusion_model.out.2.weight"
     assert torch.equal(trained[key], given[key])
+
+
+def test_a_causal_recipe_trains_a_model_that_sees_only_the_past_and_says_so(tmp_path: Path) -> None:
+    """Its file is loaded so, trained on so, and may be made free again."""
+    train(only("joint", steps=1, causal=True), tmp_path)
+    file = tmp_path / "model.safetensors"
+    checkpoint = load_checkpoint(file)
+    unet = checkpoint.load("unet")
+    assert checkpoint.configs["unet"].causal and unet.get_submodule("middle_block.2.transformer_blocks.0.attn1").causal  # type: ignore[union-attr]
+    for asked, found in ((None, True), (True, True), (False, False)):
+        recipe = only("joint", model={}, initial=[str(file)], causal=asked)
+        again = make_model(recipe, torch.device("cpu"), torch.float32).parts["unet"]
+        layers = [layer.causal for layer in again.modules() if isinstance(layer, TemporalAttention)]
+        assert len(layers) > 4 and set(layers) == {found} and again.config.causal is found  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="The recipe's causal is True, and its model has no UNet; leave it out"):
+        make_model(only("autoencoder", model={"autoencoder": {}}, causal=True), torch.device("cpu"), torch.float32)
+    with pytest.raises(InputError, match="has the causal 'yes'; give true or false or null"):
+        only("joint", causal="yes")
 
 
 @pytest.mark.slow

@@ -36,6 +36,10 @@ EXPECTED = {
     "camera_flight": [(16, 8, SIDE, SIDE)],
     "camera_path": [(16, 8, SIDE, SIDE)],
     "guidance_over_the_run": [(16, 8, 2 * SIDE, 2 * SIDE)],
+    "video_to_video": [(16, 8, 2 * SIDE, SIDE)],
+    "refine_large": [(16, 8, 2 * SIDE, 2 * SIDE)],
+    "sketch_inbetween": [(16, 8, WIDTH, HEIGHT)],
+    "merge_parts": [(16, 8, WIDTH, HEIGHT)],
 }
 
 

@@ -15,6 +15,7 @@ CHANGES = (
     {"temperature": "0.3"},
     {"first_frame": 1.0},
     {"first_frame": 0.5, "manner": "in-place"},
+    {"causal": True},
 )
 
 

@@ -35,6 +35,7 @@ FILES = {
     ("DynamiCrafterLoadParts", "unet"),
     ("DynamiCrafterLoadParts", "projector"),
     ("DynamiCrafterSampler", "initial_noise"),
+    ("DynamiCrafterSketch", "sketch_encoder"),
 }
 
 

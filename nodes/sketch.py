@@ -1,0 +1,128 @@
+"""Drawings that a clip follows."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..dynamicrafter_core.media.images import FITS
+from ..dynamicrafter_core.models.sketch import STRENGTH
+from ..dynamicrafter_core.pipeline.sketches import BETWEENS, LINES, SketchPlan
+from .host import files
+from .host.feedback import refuse, show
+from .host.sketch import add_drawings
+
+PART = {"min": 0.0, "max": 1.0, "step": 0.01}
+
+
+class DynamiCrafterSketch(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynamiCrafterSketch",
+            display_name="DynamiCrafter Sketch",
+            category="DynamiCrafter/conditioning",
+            description="Line drawings of some frames, which the clip follows: ToonCrafter's sketch encoder. It stands behind DynamiCrafter Visual "
+            "Guidance, for any sampler.",
+            search_aliases=["sketch control", "tooncrafter sketch", "controlnet", "line art", "drawing", "inbetween"],
+            inputs=[
+                io.Conditioning.Input(
+                    "positive", display_name="positive", tooltip="From DynamiCrafter Visual Guidance."
+                ),
+                io.Conditioning.Input(
+                    "negative", display_name="negative", tooltip="From DynamiCrafter Visual Guidance."
+                ),
+                io.Combo.Input(
+                    "sketch_encoder",
+                    display_name="sketch encoder",
+                    options=files.sketch_encoders(),
+                    tooltip="ToonCrafter's file, in models/controlnet; in models/checkpoints files with sketch in their name are listed too.",
+                ),
+                io.Image.Input(
+                    "drawings", display_name="drawings", tooltip="One image of the batch for each frame that is drawn."
+                ),
+                io.String.Input(
+                    "frames",
+                    display_name="frames",
+                    default="",
+                    tooltip="The frame of each drawing, counted from 0, such as 5, 10. Negative ones count from the end. Empty: the first frames, "
+                    "one after another.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    display_name="strength",
+                    default=STRENGTH,
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How closely the clip follows the drawings. 0: not at all.",
+                ),
+                io.Float.Input(
+                    "start",
+                    display_name="start",
+                    default=0.0,
+                    tooltip="The share of the run after which the drawings count.",
+                    **PART,
+                ),
+                io.Float.Input(
+                    "end",
+                    display_name="end",
+                    default=1.0,
+                    tooltip="The share of the run up to which the drawings count.",
+                    **PART,
+                ),
+                io.Combo.Input(
+                    "lines",
+                    display_name="lines",
+                    options=list(LINES),
+                    default=LINES[0],
+                    tooltip="dark: dark lines on light paper. light: light lines on a dark ground, as edge detectors make them.",
+                ),
+                io.Combo.Input(
+                    "between",
+                    display_name="between",
+                    options=list(BETWEENS),
+                    default=BETWEENS[0],
+                    tooltip="What frames without a drawing get. blank: an empty drawing, as the encoder was trained. free: nothing, they are left to "
+                    "the model.",
+                ),
+                io.Combo.Input(
+                    "fit",
+                    display_name="fit",
+                    options=list(FITS),
+                    default="crop",
+                    tooltip="How drawings of another shape become the video's; as image fit of DynamiCrafter Visual Guidance.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output("out_positive", display_name="positive", tooltip="With the drawings."),
+                io.Conditioning.Output("out_negative", display_name="negative", tooltip="With the drawings."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, sketch_encoder: str) -> bool | str:
+        if files.has_sketch_encoder(sketch_encoder):
+            return True
+        return refuse(cls, files.missing_sketch_encoder(sketch_encoder))
+
+    @classmethod
+    def execute(
+        cls,
+        positive: list,
+        negative: list,
+        sketch_encoder: str,
+        drawings: Any,
+        frames: str,
+        strength: float,
+        start: float,
+        end: float,
+        lines: str,
+        between: str,
+        fit: str,
+    ) -> io.NodeOutput:
+        path = files.find_sketch_encoder(sketch_encoder)
+        plan = SketchPlan(strength, start, end, lines, between)
+        *made, told = add_drawings(positive, negative, path, drawings, frames, plan, fit)
+        show(cls, told)
+        return io.NodeOutput(*made)
