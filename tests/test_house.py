@@ -22,7 +22,7 @@ FLOORS = (  # of the core, from the ground up: a module imports from its own flo
     {"__init__", "errors"},
     {"atomic", "checks", "devices", "part_names"},
     {"models", "diffusion", "media"},
-    {"camera"},
+    {"camera", "strokes"},
     {"families"},
     {"checkpoints"},
     {"pipeline"},

@@ -26,7 +26,19 @@ _IMAGES = {
 }
 _CAMERA_KEYS = ("camera", "depth", "depth_kind", "depth_range", "field_of_view", "easing", "amount")
 _OTHER_KEYS = ("name", "mode", "prompt", "image", "last", "guide", "size", "format")
-_FILE_KEYS = ("image", "last", "mask", "original", "negative_image", "depth", "guide", "initial_noise")
+_FILE_KEYS = (
+    "image",
+    "last",
+    "mask",
+    "brush",
+    "brush_to",
+    "flow",
+    "original",
+    "negative_image",
+    "depth",
+    "guide",
+    "initial_noise",
+)
 KEYS = (*_OTHER_KEYS, *MODEL_KEYS, *OPTION_KEYS, *_CAMERA_KEYS)
 _NAME = re.compile(r"[A-Za-z0-9][\w. -]{0,99}")
 
@@ -67,7 +79,7 @@ class Job:
             path
             for path in (
                 guide,
-                *map(self.options.get, ("mask", "original", "negative_image")),
+                *map(self.options.get, ("mask", "brush", "brush_to", "flow", "original", "negative_image")),
                 self.model.initial_noise,
             )
             if path

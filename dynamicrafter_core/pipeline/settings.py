@@ -21,6 +21,8 @@ from ..errors import InputError
 from ..families import FAMILIES, FINE_TUNES, Family, Mode
 from ..media.images import FITS, Fit, check_size
 from ..models.motion import Motion
+from ..strokes.asked import read_asked
+from ..strokes.drawing import Strokes
 from .conditions import stretch_of
 from .options import Options
 from .references import check_weights
@@ -41,10 +43,14 @@ _NOT_DISTILLED = (
     "mask",
     "lock",
     "freeinit",
+    "strokes",
+    "brush",
+    "brush_to",
+    "flow",
 )
 
 
-_TEXTS = ("negative", "noise", "noise_path", "motion", "guidance_limits")
+_TEXTS = ("negative", "noise", "noise_path", "motion", "guidance_limits", "strokes")
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class Settings:
     paste: bool = False
     picture_strengths: tuple[float, ...] = (1.0,)
     reference_weights: tuple[float, ...] = ()
+    strokes: Strokes = Strokes()
 
     @property
     def guidance(self) -> GuidancePlan:
@@ -147,6 +154,7 @@ def settle(
         paste=bool(given.get("paste")),
         picture_strengths=_picture_strengths(mode, given),
         reference_weights=_references(family, given),
+        strokes=read_asked(mode, given),
     )
 
 
