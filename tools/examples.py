@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from drawing_examples import motion_brush
 from example_parts import (
     ANIMATE,
     DUSK_NOTE,
@@ -350,5 +351,6 @@ EXAMPLES: dict[str, Callable[[Graph], None]] = {
         camera_path,
         camera_flight,
         guidance_over_the_run,
+        motion_brush,
     )
 }

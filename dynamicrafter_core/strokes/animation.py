@@ -65,7 +65,8 @@ def fill(picture: Tensor, known: Tensor) -> Tensor:
 def splat(picture: Tensor, layer: Tensor, flow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What moves, where it comes to lie: its colours [3,h,w], how much it covers [h,w], and how far it came [2,h,w]."""
     height, width = layer.shape
-    finer = min(MOST_FINER, math.ceil(_stretch(flow, layer) - 0.5))
+    stretch = min(MOST_FINER, _stretch(flow, layer))
+    finer = math.ceil(stretch - 0.5)
     given = torch.cat([picture, flow, layer[None]])[None]
     if finer > 1:
         given = F.interpolate(given, scale_factor=finer, mode="bilinear", align_corners=False)
@@ -85,7 +86,7 @@ def splat(picture: Tensor, layer: Tensor, flow: Tensor) -> tuple[Tensor, Tensor,
             total.index_add_(1, at, (rows * share)[:, inside])
     total = total.view(-1, height, width)
     moved, hits = total[5], total[6]
-    cover = moved / hits.clamp(min=1e-6) * (hits / COVERED).clamp(max=1)
+    cover = moved / hits.clamp(min=1e-6) * (hits * stretch**2 / COVERED).clamp(max=1)
     return total[:3] / moved.clamp(min=1e-6), cover, total[3:5] / moved.clamp(min=1e-6)
 
 

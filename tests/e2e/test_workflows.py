@@ -36,6 +36,7 @@ EXPECTED = {
     "camera_flight": [(16, 8, SIDE, SIDE)],
     "camera_path": [(16, 8, SIDE, SIDE)],
     "guidance_over_the_run": [(16, 8, 2 * SIDE, 2 * SIDE)],
+    "motion_brush": [(16, 8, 2 * SIDE, SIDE)],
 }
 
 
