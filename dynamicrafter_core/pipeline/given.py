@@ -42,11 +42,12 @@ class Given:
     def prior(self, noise: NoisePrior) -> "NoisePrior | LedNoise":
         return noise if self.lead is None or self.lead.noise is None else LedNoise(noise, self.lead.noise)
 
-    def detail(self, concat: Tensor | None, original: Tensor | None) -> Tensor | None:
-        """Frames that lead are shown as detail too, behind the image itself."""
-        if self.lead is None or self.lead.weight is None or concat is None or original is None:
-            return concat
-        return torch.cat([concat[:, :, :1], original[:, :, 1:].to(concat)], 2)
+    def follow(self, concat: Tensor | None, original: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Detail and latents of a run that is led: frames that lead are shown as detail too, behind the image itself."""
+        if self.lead is None or self.lead.weight is None or original is None:
+            return concat, original
+        original = self.lead.settle(original)
+        return None if concat is None else torch.cat([concat[:, :, :1], original[:, :, 1:].to(concat)], 2), original
 
     @property
     def led(self) -> dict[str, Any]:

@@ -279,7 +279,7 @@ class Pipeline:
                 original = encode_original(parts, given.original)
         if original is not None and original.shape[2] < frames:
             original = torch.cat([original, original[:, :, -1:].expand(-1, -1, frames - original.shape[2], -1, -1)], 2)
-        concat = given.detail(concat, original)
+        concat, original = given.follow(concat, original)
         later = text[2:] if settings.then else None
         shown_until = spread_strengths(settings.picture_strengths, frames)
         conditions = Conditions(

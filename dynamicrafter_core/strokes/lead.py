@@ -23,6 +23,14 @@ class Lead:
     until: float
     noise: "CarriedNoise | None"
 
+    def settle(self, latents: Tensor) -> Tensor:
+        """Of the frames [...,t,h,w]: where nothing may move all have those of the first, which an encoder that sees the whole
+        picture would not give."""
+        if self.keep is None:
+            return latents
+        keep = self.keep.to(latents)
+        return keep * latents[..., :1, :, :] + (1 - keep) * latents
+
 
 @dataclass(frozen=True)
 class CarriedNoise:

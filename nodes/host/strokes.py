@@ -103,6 +103,7 @@ def lead_along(
 
     frames = lead.frames if lead.weight is not None else lead.frames[:1]
     latents = encode(check_vae(vae, NODE), ((frames + 1) / 2).clamp(0, 1).movedim(1, -1)).to(samples)
+    latents = lead.settle(latents.transpose(0, 1)).transpose(0, 1)
     free = samples.new_ones(len(samples), 1, *samples.shape[2:])
     mask = free if lead.keep is None else free * (1 - lead.keep.to(samples))
     held = {**latent, "samples": latents.expand_as(samples).clone(), "noise_mask": mask}
