@@ -70,7 +70,7 @@ def test_led_frames_are_the_latent_and_the_detail(load, scene, draw) -> None:
 
 def test_the_mask_on_the_model_ends_at_its_share_of_the_run(load, scene, draw) -> None:
     made = scene(load())
-    drawn = draw(made, strokes=STROKE, until=0.5)
+    drawn = draw(made, strokes=STROKE, radius=16.0, until=0.5)
     mask = drawn.model.model_options["denoise_mask_function"]
     sampling, ones = made.model.model.model_sampling, torch.ones(4, 4, 8, 8)
     around = {"model": SimpleNamespace(inner_model=made.model.model), "sigmas": None}
