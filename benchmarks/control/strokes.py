@@ -26,7 +26,7 @@ DRAWN = 24  # strokes for each picture, of which the one is taken whose patch di
 RIGHT = 1 / 3  # of the stroke's length
 UNTIL = (0.0, 1.0)  # beside the usual share: the detail alone leads, and the frames lead to the end
 PAPER = "[Time-to-Move](https://arxiv.org/abs/2511.08633)"
-SDEDIT = "[Blended Diffusion](https://arxiv.org/abs/2111.14818)"
+BLENDED = "[Blended Diffusion](https://arxiv.org/abs/2111.14818)"
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def brush(bench: Bench) -> list[Row]:
         f"{percent(held, large)} of the motion energy lies inside the brush, without one {percent(plain, large)} ({count} clips); with "
         f"strokes {percent(led, way)} inside the brush and its way, without {percent(plain, way)}"
     )
-    return [Row("motion brush", SDEDIT, effect, seconds / without)]
+    return [Row("motion brush", BLENDED, effect, seconds / without)]
 
 
 def disc(x: Tensor, y: Tensor, across: float, down: float, radius: float) -> Tensor:
