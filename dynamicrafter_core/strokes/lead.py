@@ -40,12 +40,13 @@ class CarriedNoise:
     moved: Tensor  # t h w
     share: float
 
-    def apply(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        """[B,C,T,h,w]"""
+    def apply(self, noise: Tensor, generator: torch.Generator, shared: bool = False) -> Tensor:
+        """[B,C,T,h,w]; `shared`: its frames have something in common, so that what moves is mixed with fresh noise instead."""
         canvas = Canvas(self.places, *noise.shape[3:])
         field, frames = canvas.draw(noise[:, :, 0], generator), [noise[:, :, 0]]
         for own, place, moved in list(zip(noise.unbind(2), self.places, self.moved.to(noise.device), strict=True))[1:]:
-            mixed = self.share**0.5 * canvas.look(field, place) + (1 - self.share) ** 0.5 * own
+            beside = torch.randn(own.shape, generator=generator).to(own) if shared else own
+            mixed = self.share**0.5 * canvas.look(field, place) + (1 - self.share) ** 0.5 * beside
             frames.append(torch.where(moved, mixed, own))
         return torch.stack(frames, 2)
 
@@ -58,7 +59,7 @@ class LedNoise:
     carried: CarriedNoise
 
     def apply(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        return self.carried.apply(self.prior.apply(noise, generator), generator)
+        return self.carried.apply(self.prior.apply(noise, generator), generator, shared=self.prior.kind != "plain")
 
     def of_steps(self, generator: torch.Generator) -> Callable[[int, torch.Size], Tensor]:
         return lambda step, shape: self.apply(torch.randn(shape, generator=generator), generator)

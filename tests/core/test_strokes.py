@@ -5,12 +5,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dynamicrafter_core.diffusion.noise import NoisePrior
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.strokes.animation import animate_layer, fill
 from dynamicrafter_core.strokes.asked import asks_something, read_asked
 from dynamicrafter_core.strokes.drawing import Strokes, shift_at
 from dynamicrafter_core.strokes.flow import Frame, Moves, moves_between, moves_of_flow, moves_of_strokes
-from dynamicrafter_core.strokes.lead import make_lead
+from dynamicrafter_core.strokes.lead import LedNoise, make_lead
 
 FRAME = Frame((64, 64), 64, 64)
 
@@ -203,3 +204,15 @@ def test_noise_moves_along_and_is_white_everywhere() -> None:
     shared = some.apply(plain, torch.Generator().manual_seed(1))
     both = torch.stack([shared[:, :, 4, 6:10, 10:14].flatten(), plain[:, :, 0, 6:10, 2:6].flatten()])
     assert float(torch.corrcoef(both)[0, 1]) == pytest.approx(0.5, abs=0.03)
+
+
+def test_noise_that_frames_share_anyway_keeps_its_variance_too() -> None:
+    """A move of nothing would add a frame's noise to itself."""
+    strokes = Strokes.read("32,32 -> 33,32; noise 0.5; radius 32")
+    made = make_lead(picture(), FRAME, 5, 4, strokes, square(0, 0, 64)).noise
+    assert made is not None and made.moved[1:, 4:12, 4:12].all()
+    generator = torch.Generator().manual_seed(0)
+    noise = LedNoise(NoisePrior("residual", 1.0), made).apply(
+        torch.randn(64, 4, 5, 16, 16, generator=generator), generator
+    )
+    assert float(noise[..., 4:12, 4:12].var()) == pytest.approx(1, abs=0.02)
