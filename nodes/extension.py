@@ -14,6 +14,7 @@ from .noise import DynamiCrafterFreeInit, DynamiCrafterNoise
 from .replacements import register_replacements
 from .sampling import DynamiCrafterDDIM, DynamiCrafterGuider, DynamiCrafterSampler, DynamiCrafterSchedule
 from .sketch import DynamiCrafterSketch
+from .strokes import DynamiCrafterStrokes
 from .windows import DynamiCrafterWindows
 
 NODES: list[type[io.ComfyNode]] = [
@@ -36,6 +37,7 @@ NODES: list[type[io.ComfyNode]] = [
     DynamiCrafterJoin,
     DynamiCrafterGuidance,
     DynamiCrafterSketch,
+    DynamiCrafterStrokes,
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from drawing_examples import motion_brush
 from editing_examples import merge_parts, refine_large, sketch_inbetween, video_to_video
 from example_parts import (
     ANIMATE,
@@ -355,5 +356,6 @@ EXAMPLES: dict[str, Callable[[Graph], None]] = {
         refine_large,
         sketch_inbetween,
         merge_parts,
+        motion_brush,
     )
 }

@@ -15,7 +15,7 @@ import torch
 from benchmarks.behaviour.subject import Subject, tell
 from dynamicrafter_core.pipeline.pipeline import EMBEDDED
 
-from . import guidance, motion, noise, references
+from . import guidance, motion, noise, references, strokes
 from .measures import Bench, Measure, Row
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "control.md"
@@ -33,6 +33,8 @@ CONTROLS: dict[str, Measure] = {
     "projected_guidance": guidance.projection,
     "negative_image": references.negative,
     "references": references.references,
+    "strokes": strokes.strokes,
+    "brush": strokes.brush,
 }
 
 
@@ -41,7 +43,7 @@ def main() -> int:
     parser.add_argument("checkpoint", nargs="?", type=Path, help="default: the embedded model")
     parser.add_argument("--only", nargs="+", choices=CONTROLS, default=list(CONTROLS), help="some of the controls")
     parser.add_argument("--count", type=int, default=6, help="clips under each setting (6)")
-    parser.add_argument("--cases", type=int, default=40, help="camera paths (40)")
+    parser.add_argument("--cases", type=int, default=40, help="camera paths, and strokes (40)")
     parser.add_argument("--steps", type=int, default=8, help="of sampling (8)")
     parser.add_argument("--batch", type=int, default=8, help="clips at once (8)")
     parser.add_argument("--pictures", default="", help="a file of packed pictures (the one in the cache)")

@@ -13,6 +13,9 @@ from dynamicrafter_core.families import FAMILIES
 from dynamicrafter_core.models.motion import Motion
 from dynamicrafter_core.pipeline.settings import Options, settle
 from dynamicrafter_core.pipeline.sketches import SketchPlan
+from dynamicrafter_core.strokes.drawing import Strokes
+from dynamicrafter_core.strokes.flow import Frame
+from dynamicrafter_core.strokes.lead import make_lead
 
 from .mutation import SAMPLES, number, text, value
 from .stubs import Accepted, without_networks
@@ -33,6 +36,7 @@ PARTS = {
     "sketch_plan": ("strength 0.6", "from 0", "to 0.8", "light", "dark", "free", "blank"),
     "noise": ("plain", "mixed 1", "progressive 2", "residual 0.5"),
     "noise_path": ("pan 0.25 0", "zoom 1.2", "turn 10", "from 0.2", "to 0.8", "ease-in-out"),
+    "strokes": ("2,3 -> 9,9", "1,1 -> 5,1 -> 5,9", "radius 3", "until 0.6", "noise 0.3", "ease-in-out", ";", "->"),
     "camera": ("orbit left", "pan right", "zoom in", "0.5: yaw 10, z 0.2", "1: x 1 y 2", "+", "\n", ":", "#"),
 }
 
@@ -46,7 +50,7 @@ def phrase(language: str, chance: Random) -> str:
             (text(chance), str(number(chance)), chance.choice(("-1", "1e308", "1e-320", "0", "")))
         )
         pieces[at] = " ".join(words)
-    return chance.choice((", ", "+", "\n", " ", ",")).join(pieces)
+    return chance.choice((", ", "+", "\n", " ", ",", ";")).join(pieces)
 
 
 def make_words(chance: Random, room: Room) -> Callable[[], object]:
@@ -62,6 +66,11 @@ def make_words(chance: Random, room: Room) -> Callable[[], object]:
                 SketchPlan.read(said)
             case "noise":
                 finite(read_noise(said).apply(torch.randn(1, 4, 5, 8, 8), torch.Generator()))
+            case "strokes":
+                strokes = Strokes.read(said)
+                if strokes.lines:
+                    lead = make_lead(torch.zeros(3, 16, 16), Frame((12, 12), 16, 16), 4, 4, strokes)
+                    finite(lead.frames)
             case "noise_path":
                 finite(read_noise("", said).apply(torch.randn(1, 4, 5, 8, 8), torch.Generator()))
             case _:

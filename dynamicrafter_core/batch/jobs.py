@@ -30,6 +30,9 @@ _FILE_KEYS = (
     "image",
     "last",
     "mask",
+    "brush",
+    "brush_to",
+    "flow",
     "original",
     "negative_image",
     "depth",
@@ -78,7 +81,7 @@ class Job:
             path
             for path in (
                 guide,
-                *map(self.options.get, ("mask", "original", "negative_image")),
+                *map(self.options.get, ("mask", "brush", "brush_to", "flow", "original", "negative_image")),
                 self.model.initial_noise,
             )
             if path

@@ -168,6 +168,20 @@ def add_start(parser: argparse.ArgumentParser, maskable: bool) -> None:
         group.add_argument(
             "--mask", metavar="IMAGE", help="white stays as still as the image, or as it is in --original"
         )
+        group.add_argument(
+            "--strokes",
+            metavar="TEXT",
+            help="where things go, in pixels of IMAGE: '120,80 -> 180,90; 20,30 -> 40,30; radius 30; until 0.6; ease-in-out'",
+        )
+        group.add_argument(
+            "--brush", metavar="IMAGE", help="white may move, and does with --strokes; all else stands still"
+        )
+        group.add_argument(
+            "--brush-to", metavar="IMAGE", help="white is where the brushed comes to lie, without --strokes"
+        )
+        group.add_argument(
+            "--flow", metavar="FILE", help="a .npy of [T or 1,H,W,2]: how far each pixel comes, without --strokes"
+        )
         group.add_argument("--lock", type=whole, metavar="FRAME", help="where IMAGE stands exactly: 0, or any other")
         group.add_argument("--paste", action="store_true", default=None, help="that frame is IMAGE to the last pixel")
 

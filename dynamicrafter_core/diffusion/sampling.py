@@ -17,7 +17,7 @@ from torch import Tensor
 from ..checks import check_integer, check_number
 from ..errors import InputError
 from .guidance import Predict
-from .schedule import TIMESTEPS, NoiseSchedule, Spacing, ddim_timesteps, widen
+from .schedule import TIMESTEPS, NoiseSchedule, Spacing, ddim_timesteps, share_done, widen
 
 Noise = Callable[[int, torch.Size], Tensor]
 OnStep = Callable[[int, int, Tensor, Tensor], object]
@@ -78,6 +78,8 @@ def sample_ddim(
     original: Tensor | None = None,
     mask: Tensor | None = None,
     clean_mask: bool = False,
+    lead: Tensor | None = None,
+    lead_until: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Denoise x_T [B, ...] with `predict(x, t[B]) -> guided model output`.
@@ -90,18 +92,22 @@ def sample_ddim(
     mask             1 keeps `original`, 0 makes new; broadcast to x_T, so it may mark frames, places or both. Before
                      each step the kept part is renoised to its timestep, or put in noiseless with `clean_mask`; the
                      result holds the original's own values there.
+    lead             the same as a mask, but only up to the share `lead_until` of the run: there `original` leads, and what
+                     comes later is free (Time-to-Move, Singer et al. 2025)
 
     x_T's dtype is what `predict` sees and what comes back; in between all is float32 (or float64).
     """
     check_latent(x_T)
     strength = check_number("strength", strength, 0, 1)
-    if original is None and (strength < 1 or mask is not None):
-        raise InputError("original is missing; a strength below 1 and a mask need the latents they start from or keep.")
+    lead_until = check_number("lead_until", lead_until, 0, 1)
+    if original is None and (strength < 1 or mask is not None or lead is not None):
+        raise InputError(
+            "original is missing; a strength below 1, a mask and a lead need the latents they start from, keep or follow."
+        )
     check_generator(generator)
     original = None if original is None else _fit("original", original, x_T)
-    mask = None if mask is None else _fit("mask", mask, x_T)
-    if mask is not None and not ((mask >= 0) & (mask <= 1)).all():
-        raise InputError(f"mask holds values from {mask.min():g} to {mask.max():g}; give 0 (make new) to 1 (keep).")
+    mask = None if mask is None else _fit_mask("mask", mask, x_T)
+    lead = None if lead is None else _fit_mask("lead", lead, x_T)
 
     timesteps = ddim_timesteps(steps, spacing, start)
     executed = max(1, round(strength * len(timesteps)))
@@ -116,10 +122,14 @@ def sample_ddim(
         return torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x)
 
     for k, t in enumerate(ddim.timesteps):
-        if mask is not None and original is not None:
+        now = torch.full((len(x),), t, device=x.device)
+        held = mask
+        if lead is not None and share_done(now) < lead_until:
+            held = lead if mask is None else torch.maximum(mask, lead)
+        if held is not None and original is not None:
             kept = original if clean_mask else schedule.q_sample(original, t, draw())
-            x = mask * kept + (1 - mask) * x
-        output = predict(x.to(x_T.dtype), torch.full((len(x),), t, device=x.device))
+            x = held * kept + (1 - held) * x
+        output = predict(x.to(x_T.dtype), now)
         if output.shape != x.shape:
             raise InputError(
                 f"predict returned the shape {list(output.shape)} for {list(x.shape)}; it must keep the shape."
@@ -160,6 +170,13 @@ def check_latent(x: Tensor) -> None:
             f"the noise is a {x.dtype} tensor of shape {list(x.shape)}; give floating-point latents [B, C, T, h, w] "
             "with no side of length 0."
         )
+
+
+def _fit_mask(name: str, value: Tensor, x: Tensor) -> Tensor:
+    mask = _fit(name, value, x)
+    if not ((mask >= 0) & (mask <= 1)).all():
+        raise InputError(f"{name} holds values from {mask.min():g} to {mask.max():g}; give 0 (make new) to 1 (keep).")
+    return mask
 
 
 def _fit(name: str, value: Tensor, x: Tensor) -> Tensor:

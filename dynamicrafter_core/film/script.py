@@ -28,6 +28,10 @@ _WHOLE_FILM = ("size", "width", "height", "fps", "frames", "keep", "match")
 _FILES = (
     "original",
     "mask",
+    "strokes",
+    "brush",
+    "brush_to",
+    "flow",
     "strength",
     "negative_image",
     "references",

@@ -1,5 +1,6 @@
 """What a run can be asked for, by the names of the pipeline's keywords; the command line, jobs and films have the same ones."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
@@ -9,6 +10,9 @@ from ..media.images import Fit
 from .progress import Progress
 
 if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
     from ..media.images import ImageSource
     from .source_frames import FramesSource
 
@@ -43,6 +47,10 @@ class Options(TypedDict, total=False):
     original: "FramesSource"  # frames that strength and mask refer to, or a video file
     mask: "ImageSource | Sequence[float]"  # 1 keeps `original`, 0 makes new: [T], [H,W] or [T,H,W], or an image file
     lock: int  # the frame at which the image stands exactly, in the latents; None: it is a guide only
+    strokes: str  # where things go, in pixels of the image: "120,80 -> 180,90; radius 30; until 0.6; noise 0.3; ease-in-out", any part of it
+    brush: "ImageSource"  # white is what may move, and with strokes what does; all else stands still
+    brush_to: "ImageSource"  # in place of strokes: where what is brushed comes to lie
+    flow: "str | os.PathLike[str] | np.ndarray | Tensor"  # likewise: [T or 1,H,W,2], how far each pixel comes, or a .npy file
     paste: bool  # the locked frame is the image itself, not what the autoencoder makes of it
     picture_strengths: Sequence[
         float

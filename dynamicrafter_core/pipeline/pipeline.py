@@ -289,14 +289,14 @@ class Pipeline:
                 original = encode_original(parts, given.original)
         if original is not None and original.shape[2] < frames:
             original = torch.cat([original, original[:, :, -1:].expand(-1, -1, frames - original.shape[2], -1, -1)], 2)
-
+        concat, original = given.follow(concat, original)
         later = text[2:] if settings.then else None
         shown_until = spread_strengths(settings.picture_strengths, frames)
         conditions = Conditions(
             text[:2], tokens, concat, settings.fs, settings.context_strength, later, shown_until, given.drawings
         ).to(parts.dtype)
         with stages("denoise", settings.steps) as report:
-            latents = self._denoise(settings, conditions, generator, original, given.mask, report)
+            latents = self._denoise(settings, conditions, generator, original, given, report)
         with stages("decode", frames) as report:
             pictures = parts.use("autoencoder", lambda coder: decode_clip(coder, latents, references, report))
         if settings.lock is not None and settings.paste:
@@ -310,14 +310,15 @@ class Pipeline:
         conditions: Conditions,
         generator: torch.Generator,
         original: Tensor | None,
-        mask: Tensor | None,
+        given: Given,
         report: Callable[[int, int], None],
     ) -> Tensor:
         schedule = self.family.schedule()
         config: Any = self.checkpoint.configs["unet"]
         factor = self._latent_factor
         shape = (1, config.out_channels, settings.frames, settings.height // factor, settings.width // factor)
-        x = settings.noise.apply(torch.randn(shape, generator=generator), generator).to(self.device)
+        prior = given.prior(settings.noise)
+        x = prior.apply(torch.randn(shape, generator=generator), generator).to(self.device)
         if settings.windows is not None and settings.windows.freenoise:
             x = shuffle_noise(x, settings.windows, settings.seed)
         noise = x
@@ -329,9 +330,8 @@ class Pipeline:
                 "such a file, given as initial_noise, it starts from plain noise.",
                 stacklevel=2,
             )
-
         clip = settings.windows, conditions, settings.frames
-        runs, step_noise = 1 + settings.freeinit, settings.noise.of_steps(generator)
+        runs, step_noise = 1 + settings.freeinit, prior.of_steps(generator)
 
         def sample(unet: VideoUNet, x: Tensor, run: int, encoder: SketchEncoder | None) -> Tensor:
             def on_step(k: int, total: int, *_: Tensor) -> None:
@@ -367,7 +367,8 @@ class Pipeline:
                     start=settings.start_step,
                     strength=settings.strength,
                     original=original,
-                    mask=mask,
+                    mask=given.mask,
+                    **given.led,
                     generator=generator,
                     on_step=on_step,
                 )

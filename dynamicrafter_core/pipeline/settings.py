@@ -21,6 +21,8 @@ from ..errors import InputError
 from ..families import FAMILIES, FINE_TUNES, Family, Mode
 from ..media.images import FITS, Fit, check_size
 from ..models.motion import Motion
+from ..strokes.asked import read_asked
+from ..strokes.drawing import Strokes
 from .conditions import stretch_of
 from .options import Options
 from .references import check_weights
@@ -42,10 +44,14 @@ _NOT_DISTILLED = (
     "mask",
     "lock",
     "freeinit",
+    "strokes",
+    "brush",
+    "brush_to",
+    "flow",
 )
 
 
-_TEXTS = ("negative", "noise", "noise_path", "motion", "guidance_limits", "sketch_plan")
+_TEXTS = ("negative", "noise", "noise_path", "motion", "guidance_limits", "strokes", "sketch_plan")
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,7 @@ class Settings:
     sketched: tuple[int, ...] = ()  # frames with a drawing
     sketch_encoder: str | None = None
     sketch_plan: SketchPlan = SketchPlan()
+    strokes: Strokes = Strokes()
 
     @property
     def guidance(self) -> GuidancePlan:
@@ -154,6 +161,7 @@ def settle(
         sketched=check_sketches(given, frames),
         sketch_encoder=str(given["sketch_encoder"]) if "sketch_encoder" in given else None,
         sketch_plan=SketchPlan.read(given.get("sketch_plan", "")),
+        strokes=read_asked(mode, given),
     )
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -57,3 +58,27 @@ def read_mask(mask: Any, frames: int, width: int, height: int, fit: Fit, factor:
         )
     fitted = fit_image(values, width, height, fit).clamp(0, 1)
     return F.avg_pool2d(fitted, factor)[None, None]  # an edge inside a latent pixel keeps its share
+
+
+def read_brush(name: str, mask: Any, width: int, height: int, fit: Fit) -> Tensor:
+    """White where something is, as [height,width] from 0 to 1: any picture, or a tensor [H,W] from 0 to 1."""
+    if not isinstance(mask, Tensor):
+        values = (read_image(mask).mean(0) + 1) / 2
+    else:
+        values = mask.detach().to("cpu", torch.float32)
+        values = values[0] if values.ndim == 3 and len(values) == 1 else values
+    if values.ndim != 2 or not values.numel() or not ((values >= 0) & (values <= 1)).all():
+        raise InputError(f"{name} has shape {list(values.shape)}; give a picture, or a tensor [H,W] from 0 to 1.")
+    return fit_image(values[None], width, height, fit)[0].clamp(0, 1)
+
+
+def read_flow(flow: Any) -> Any:
+    """An array as it is, or that of a .npy file."""
+    if not isinstance(flow, (str, os.PathLike)):
+        return flow
+    try:
+        return np.load(flow, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"flow {os.fspath(flow)} does not exist; check the path.") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"flow {os.fspath(flow)} cannot be read ({error}); give a .npy file of numbers.") from error

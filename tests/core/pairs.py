@@ -15,6 +15,8 @@ from dynamicrafter_core.pipeline.pipeline import Pipeline
 
 FRAMES = 4
 VIDEO = torch.from_numpy(np.stack([picture(seed, WIDTH, HEIGHT) for seed in range(FRAMES)]))
+BRUSH = np.zeros((40, 60), np.float32)
+BRUSH[:, :30] = 1
 
 # Option -> its value; texts of the same option are joined with commas.
 CONTROLS: dict[str, dict[str, Any]] = {
@@ -39,6 +41,8 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "strength below 1": {"strength": 0.5, "original": VIDEO},
     "mask": {"mask": [1.0] * 2 + [0.0] * 2, "original": VIDEO},
     "fresh noise 0 (eta)": {"eta": 0.0},
+    "strokes": {"strokes": "20,20 -> 40,20; until 0.9"},
+    "motion brush": {"brush": BRUSH},
     "windows": {"window": 3, "overlap": 1},
     "locked frame": {"lock": 1},
     "detail for half of the run": {"picture_strengths": (0.5,)},

@@ -131,6 +131,20 @@ def test_pictures_of_the_context_are_files_beside_the_jobs(folder: Path) -> None
     assert "gone.png does not exist; check the path" in refused.error
 
 
+def test_strokes_and_a_brush_are_keys_of_a_job(folder: Path) -> None:
+    Image.new("L", (8, 8), 255).save("brush.png")
+    Path("jobs.csv").write_text('image,strokes,brush\na.png,"1,2 -> 3,4; until 0.5",brush.png\n')
+    Image.new("RGB", (8, 8)).save("a.png")
+    (job,) = read_jobs("jobs.csv")
+    assert isinstance(job, Job)
+    assert job.options == {"strokes": "1,2 -> 3,4; until 0.5", "brush": "brush.png"}
+    before = job.fingerprint()
+    Image.new("L", (8, 8), 0).save("brush.png")
+    assert job.fingerprint() != before
+    (refused,) = read_jobs([{"image": "a.png", "flow": "gone.npy"}])
+    assert isinstance(refused, Refused) and "flow gone.npy does not exist" in refused.error
+
+
 def test_defaults_stand_in_the_files_head_and_behind_the_commands(folder: Path) -> None:
     path = lines(
         folder / "jobs.jsonl", {"defaults": {"steps": 4, "seed": 1}}, "# a comment", "", {"image": "p0.png", "seed": 2}

@@ -40,6 +40,7 @@ EXPECTED = {
     "refine_large": [(16, 8, 2 * SIDE, 2 * SIDE)],
     "sketch_inbetween": [(16, 8, WIDTH, HEIGHT)],
     "merge_parts": [(16, 8, WIDTH, HEIGHT)],
+    "motion_brush": [(16, 8, 2 * SIDE, SIDE)],
 }
 
 

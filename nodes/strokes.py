@@ -1,0 +1,163 @@
+"""Things of a picture moved along strokes, and a brush for what may move."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..dynamicrafter_core.diffusion.noise_path import EASINGS
+from ..dynamicrafter_core.strokes.drawing import NOISE, UNTIL
+from .host import strokes as host
+from .host.feedback import show
+from .host.visual_guidance import FITS
+
+PART = {"min": 0.0, "max": 1.0, "step": 0.01}
+
+
+class DynamiCrafterStrokes(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DynamiCrafterStrokes",
+            display_name="DynamiCrafter Strokes",
+            category="DynamiCrafter/conditioning",
+            description="Moves things of the image along strokes, and holds still what is not brushed. What moves is cut out, and the run is led "
+            "by that crude animation. Between DynamiCrafter Visual Guidance and any sampler; with nothing drawn it changes nothing.",
+            search_aliases=["motion brush", "drag", "trajectory", "optical flow", "time-to-move", "cut and drag"],
+            inputs=[
+                io.Model.Input("model", display_name="model", tooltip="From Load DynamiCrafter."),
+                io.Conditioning.Input(
+                    "positive", display_name="positive", tooltip="From DynamiCrafter Visual Guidance."
+                ),
+                io.Conditioning.Input(
+                    "negative", display_name="negative", tooltip="From DynamiCrafter Visual Guidance."
+                ),
+                io.Latent.Input("latent", display_name="latent", tooltip="From DynamiCrafter Visual Guidance."),
+                io.Vae.Input("vae", display_name="vae", tooltip="From Load DynamiCrafter, or Stable Diffusion's."),
+                io.Image.Input(
+                    "image",
+                    display_name="image",
+                    tooltip="The image that DynamiCrafter Visual Guidance has: one, of any size.",
+                ),
+                io.String.Input(
+                    "strokes",
+                    display_name="strokes",
+                    default="",
+                    multiline=True,
+                    tooltip="Where things go, in pixels of the image from its top left corner: 120,80 -> 180,90. More points make a bend, and each "
+                    "line is a stroke. With a mask in brush to, or a flow, leave it empty.",
+                ),
+                io.Float.Input(
+                    "radius",
+                    display_name="radius",
+                    default=0.0,
+                    min=0.0,
+                    max=4096.0,
+                    step=1.0,
+                    tooltip="How much around the start of a stroke moves along, in pixels of the image, where there is no brush. 0: an eighth of "
+                    "the shorter side.",
+                ),
+                io.Float.Input(
+                    "until",
+                    display_name="until",
+                    default=UNTIL,
+                    tooltip="The share of the run in which what moves is led. More follows the strokes more firmly, less lets the model improve more.",
+                    **PART,
+                ),
+                io.Combo.Input(
+                    "easing",
+                    display_name="easing",
+                    options=list(EASINGS),
+                    default="linear",
+                    tooltip="linear: at one speed. ease-in: begins slowly. ease-out: ends slowly. ease-in-out: both.",
+                ),
+                io.Float.Input(
+                    "noise_share",
+                    display_name="noise share",
+                    default=NOISE,
+                    tooltip="For the NOISE output: the share of the noise that moves along. 0: none.",
+                    **PART,
+                ),
+                io.Int.Input(
+                    "seed",
+                    display_name="seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Of the NOISE output.",
+                ),
+                io.Combo.Input(
+                    "fit",
+                    display_name="image fit",
+                    options=list(FITS),
+                    default="crop",
+                    tooltip="The same as in DynamiCrafter Visual Guidance.",
+                ),
+                io.Mask.Input(
+                    "brush",
+                    display_name="brush",
+                    optional=True,
+                    tooltip="White is what may move, and with strokes what does; everything else stands still. Without strokes the model alone "
+                    "moves what is white. Draw it in the mask editor of Load Image.",
+                ),
+                io.Mask.Input(
+                    "brush_to",
+                    display_name="brush to",
+                    optional=True,
+                    tooltip="In place of strokes: where what is brushed comes to lie in the end. It is moved and scaled from one mask to the other.",
+                ),
+                io.AnyType.Input(
+                    "flow",
+                    display_name="flow",
+                    optional=True,
+                    tooltip="In place of strokes: an optical flow of another node, a tensor [T or 1,H,W,2] that tells how far each pixel of the image "
+                    "has come in each frame, or in the last.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("MODEL", display_name="MODEL", tooltip="For the sampler: it is led while it runs."),
+                io.Conditioning.Output(
+                    "out_positive", display_name="positive", tooltip="With the detail of what moves."
+                ),
+                io.Conditioning.Output(
+                    "out_negative", display_name="negative", tooltip="With the detail of what moves."
+                ),
+                io.Latent.Output(
+                    "out_latent",
+                    display_name="LATENT",
+                    tooltip="For the sampler: frames that lead, and what stands still.",
+                ),
+                io.Noise.Output(
+                    "NOISE",
+                    display_name="NOISE",
+                    tooltip="Noise that moves along, for the noise input of DynamiCrafter Sampler or Sampler Custom Advanced. It may be left open.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        positive: list,
+        negative: list,
+        latent: dict,
+        vae: Any,
+        image: Any,
+        strokes: str,
+        radius: float,
+        until: float,
+        easing: str,
+        noise_share: float,
+        seed: int,
+        fit: str,
+        brush: Any = None,
+        brush_to: Any = None,
+        flow: Any = None,
+    ) -> io.NodeOutput:
+        drawn = host.read_strokes(strokes, radius, until, noise_share, easing)
+        given = model, positive, negative, latent, vae, image, seed, fit
+        led = host.lead_along(drawn, *given, brush, brush_to, flow)  # type: ignore[arg-type]
+        show(cls, led.note)
+        return io.NodeOutput(led.model, led.positive, led.negative, led.latent, led.noise)
