@@ -227,6 +227,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "freeinit",
         "motion",
         "guidance_limits",
+        "speed",
     )
     width, height = arguments.size or (None, None)
     given = {SHORT_NAMES.get(name, name): getattr(arguments, name, None) for name in (*SHORT_NAMES, *same)}

@@ -41,6 +41,7 @@ _TEXT = [
     "fuse",
     "motion",
     "guidance_limits",
+    "speed",
     "name",
     "mode",
     "size",

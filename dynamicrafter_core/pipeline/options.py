@@ -60,5 +60,6 @@ class Options(TypedDict, total=False):
     guidance_limits: (
         str  # of a run and of a step: "from 0.1, to 0.8, parallel 0, norm 0.5, momentum -0.5", any part of it
     )
+    speed: str  # "balanced" or "fast": what changes little from step to step is reused; "exact": nothing is
     freeinit: int  # how often to begin again from the low frequencies of the clip just made
     on_progress: Progress  # called with (stage, done, total)

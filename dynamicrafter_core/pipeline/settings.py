@@ -15,6 +15,8 @@ from ..diffusion.consistency import DISTILLED
 from ..diffusion.curves import Curve
 from ..diffusion.guidance_plan import GuidancePlan, Limits
 from ..diffusion.noise import NoisePrior, check_signal, read_noise
+from ..diffusion.reuse import EXACT, ReusePlan, Speed
+from ..diffusion.sampling import executed_timesteps
 from ..diffusion.schedule import SPACINGS, TIMESTEPS, Spacing
 from ..diffusion.windows import Windows
 from ..errors import InputError
@@ -44,7 +46,7 @@ _NOT_DISTILLED = (
 )
 
 
-_TEXTS = ("negative", "noise", "noise_path", "motion", "guidance_limits")
+_TEXTS = ("negative", "noise", "noise_path", "motion", "guidance_limits", "speed")
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Settings:
     windows: Windows | None
     motion: Motion
     guidance_limits: Limits
+    speed: Speed = EXACT
     then: tuple[str, ...] = ()
     lock: int | None = None
     paste: bool = False
@@ -85,6 +88,12 @@ class Settings:
     @property
     def guidance(self) -> GuidancePlan:
         return GuidancePlan(self.text_scale, self.image_scale, self.guidance_rescale, self.guidance_limits)
+
+    @property
+    def reuse(self) -> ReusePlan:
+        """Of the steps of DDIM."""
+        timesteps = executed_timesteps(self.steps, self.spacing, self.start_step, self.strength)
+        return ReusePlan.of(self.speed, timesteps[::-1])
 
     def as_dict(self) -> dict[str, Any]:
         """As a saved file gives it back: tuples are lists."""
@@ -142,6 +151,7 @@ def settle(
         windows=windows,
         motion=_motion(family, given),
         guidance_limits=Limits.read(given.get("guidance_limits", "")),
+        speed=_speed(family, given),
         then=_then(given, frames, windows),
         lock=_lock(mode, given, frames),
         paste=bool(given.get("paste")),
@@ -265,6 +275,16 @@ def _motion(family: Family, given: Mapping[str, Any]) -> Motion:
             f"motion weighs the image by part, but {family.name} sees no image; leave ends and middle out."
         )
     return motion
+
+
+def _speed(family: Family, given: Mapping[str, Any]) -> Speed:
+    speed = Speed.read(given.get("speed", ""))
+    if family.consistency and speed != EXACT:
+        raise InputError(
+            f"speed is {given['speed']!r}, but {family.name} is distilled: each of its few steps leads far, and none can be reused; "
+            "leave it out."
+        )
+    return speed
 
 
 def _windows(family: Family, given: Mapping[str, Any]) -> Windows | None:
