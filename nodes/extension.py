@@ -13,6 +13,7 @@ from .motion import DynamiCrafterMotion
 from .noise import DynamiCrafterFreeInit, DynamiCrafterNoise
 from .replacements import register_replacements
 from .sampling import DynamiCrafterDDIM, DynamiCrafterGuider, DynamiCrafterSampler, DynamiCrafterSchedule
+from .speed import DynamiCrafterSpeed
 from .windows import DynamiCrafterWindows
 
 NODES: list[type[io.ComfyNode]] = [
@@ -34,6 +35,7 @@ NODES: list[type[io.ComfyNode]] = [
     DynamiCrafterFilm,
     DynamiCrafterJoin,
     DynamiCrafterGuidance,
+    DynamiCrafterSpeed,
 ]
 
 

@@ -2,7 +2,10 @@
 
 steps    the clip that the guided network sees behind the noise. In steps in which the network does not run it stands, and the sampler
          goes on towards it, through the same noise levels and with the same fresh noise as the full run
-inner    the stream that leaves the inner, coarse blocks of the UNet (DeepCache, Ma et al. 2024). Between, the outer blocks alone run
+inner    the stream that leaves the inner, coarse blocks of the UNet (DeepCache, Ma et al. 2024). Between, the outer blocks alone run.
+         It changes fast while a clip takes shape, and hardly while details do, so that this is for the second half of a run
+
+docs/speed.md has what was measured.
 
 Everything is kept for one run over one clip: what is kept lives in objects that are made for the run, and nowhere else.
 """
@@ -28,7 +31,7 @@ BENT = 1.3  # above 1: the steps in which the network runs lie closer together t
 @dataclass(frozen=True)
 class Speed:
     steps: float = 1.0  # the share of the steps in which the network runs
-    inner: int = 1  # of these, in every n-th its inner blocks run too
+    inner: int = 1  # in the second half of the run, of these only every n-th has all of the network
 
     def __post_init__(self) -> None:
         check_number("the share of steps", self.steps, 0, 1)
@@ -53,7 +56,7 @@ class Speed:
 
 
 EXACT = Speed()
-PRESETS = {"exact": EXACT, "balanced": Speed(0.5, 2), "fast": Speed(0.25, 2)}
+PRESETS = {"exact": EXACT, "balanced": Speed(0.4, 2), "fast": Speed(0.2, 2)}
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,15 @@ class ReusePlan:
 
     @classmethod
     def of(cls, speed: Speed, levels: Sequence[float]) -> "ReusePlan":
-        runs = spread(len(levels), speed.steps)
-        whole = [place for number, place in enumerate(runs) if number % speed.inner == 0]
+        runs, half = spread(len(levels), speed.steps), len(levels) / 2
+        before_last = range(
+            len(runs) - 1, -1, -1
+        )  # counted so, for the last step can do with the inner blocks of the one before
+        whole = [
+            place
+            for place, left in zip(runs, before_last, strict=True)
+            if place < half or left % speed.inner == speed.inner - 1
+        ]
         return cls(tuple(levels), tuple(runs), tuple(whole))
 
     @property

@@ -88,8 +88,21 @@ def test_a_plan_names_the_levels_and_runs_in_full_at_those_it_does_not_know() ->
     plan = ReusePlan.of(Speed(0.5, 2), [9.0, 7.0, 5.0, 4.0, 3.0, 2.0, 1.0])
     runs = [level for level in plan.levels if plan.runs_at(level)]
     assert runs == [9.0, 5.0, 2.0, 1.0]
-    assert [level for level in runs if plan.whole_at(level)] == [9.0, 2.0]
+    assert [level for level in runs if plan.whole_at(level)] == [9.0, 5.0, 2.0]
     assert plan.runs_at(6.0) and plan.whole_at(6.0)
+
+
+def test_the_inner_blocks_rest_in_the_second_half_of_a_run_and_in_its_last_step() -> None:
+    def rests(speed: Speed, steps: int) -> list[int]:
+        plan = ReusePlan.of(speed, list(range(steps, 0, -1)))
+        return [place for place in plan.runs if place not in plan.whole]
+
+    assert rests(Speed(inner=2), 8) == [5, 7]
+    assert rests(Speed(inner=3), 8) == [4, 6, 7]
+    assert rests(Speed(inner=1), 8) == []
+    assert rests(PRESETS["balanced"], 15) == [10, 14]
+    assert rests(PRESETS["fast"], 15) == [14]
+    assert rests(PRESETS["fast"], 1) == []
 
 
 def test_the_kept_clip_is_what_the_sampler_goes_on_towards() -> None:
@@ -153,7 +166,8 @@ def test_two_features_cannot_both_leave_out_the_inner_part() -> None:
 
 
 def planned(every: int = 2) -> KeptInner:
-    return KeptInner(ReusePlan.of(Speed(inner=every), [500, 400, 300, 200]))
+    whole = (0, 2) if every == 2 else (0, 1, 2, 3)
+    return KeptInner(ReusePlan((500, 400, 300, 200), (0, 1, 2, 3), whole))
 
 
 def test_an_interval_of_one_and_a_shallow_unet_have_no_hook() -> None:
@@ -247,8 +261,8 @@ class Count:
         (None, [2] * 8, 8),
         ("exact", [2] * 8, 8),
         ("steps 0.5", [2] * 4, 4),
-        ("inner 2", [2] * 8, 4),
-        ("steps 0.5, inner 2", [2] * 4, 2),
+        ("inner 2", [2] * 8, 6),
+        ("steps 0.5, inner 2", [2] * 4, 3),
         ("steps 0.3, inner 3", [2] * 3, 1),
     ],
 )
