@@ -75,6 +75,7 @@ _HOMES = {
     "BlockHooks": "models.hooks",
     "Camera": "camera.camera",
     "Hooks": "models.hooks",
+    "InnerHook": "models.hooks",
     "InputError": "errors",
     "NoiseSchedule": "diffusion.schedule",
     "Pipeline": "pipeline.pipeline",

@@ -114,6 +114,19 @@ def test_it_is_the_cores_clip(load, scene, sample, set_parts, ours, tiny_file) -
     torch.testing.assert_close(result * SCALE, theirs, rtol=1e-3, atol=1e-3)
 
 
+def test_the_sampler_says_what_runs(load, scene, speed, ours) -> None:
+    settings, made = ours("nodes.host.sampler_settings"), scene(load())
+
+    def said(preset: str) -> str:
+        model = speed(made.model, preset)
+        guider = settings.make_guider(model, made.positive, made.negative, 7.5, -1, 0)
+        return settings.describe(model, guider, settings.make_sigmas(model, 50, "auto", 1.0, 0), 0, "none")
+
+    runs = "the network runs in 20 of the steps, in 6 of them its outer blocks alone"
+    assert said("exact") == "50 steps, 2 passes each\nguidance 7.5, rescale 0"
+    assert said("balanced") == f"{said('exact')}\n{runs}"
+
+
 def test_nothing_is_left_of_a_run(load, scene, sample, speed, ours, monkeypatch) -> None:
     hooks = ours("nodes.host.reuse_hooks")
     runs: list = []
