@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .film.film import make_film
     from .film.script import read_script
     from .models.autoencoder import Autoencoder, AutoencoderConfig
-    from .models.hooks import AttentionHooks, BlockHooks, Hooks
+    from .models.hooks import AttentionHooks, BlockHooks, Hooks, InnerHook
     from .models.preprocess import preprocess_for_clip
     from .models.projector import Projector, ProjectorConfig
     from .models.unet import VideoUNet
@@ -44,6 +44,7 @@ __all__ = [
     "BlockHooks",
     "Camera",
     "Hooks",
+    "InnerHook",
     "InputError",
     "NoiseSchedule",
     "Pipeline",
@@ -74,6 +75,7 @@ _HOMES = {
     "BlockHooks": "models.hooks",
     "Camera": "camera.camera",
     "Hooks": "models.hooks",
+    "InnerHook": "models.hooks",
     "InputError": "errors",
     "NoiseSchedule": "diffusion.schedule",
     "Pipeline": "pipeline.pipeline",

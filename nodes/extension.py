@@ -14,6 +14,7 @@ from .noise import DynamiCrafterFreeInit, DynamiCrafterNoise
 from .replacements import register_replacements
 from .sampling import DynamiCrafterDDIM, DynamiCrafterGuider, DynamiCrafterSampler, DynamiCrafterSchedule
 from .sketch import DynamiCrafterSketch
+from .speed import DynamiCrafterSpeed
 from .strokes import DynamiCrafterStrokes
 from .windows import DynamiCrafterWindows
 
@@ -38,6 +39,7 @@ NODES: list[type[io.ComfyNode]] = [
     DynamiCrafterGuidance,
     DynamiCrafterSketch,
     DynamiCrafterStrokes,
+    DynamiCrafterSpeed,
 ]
 
 

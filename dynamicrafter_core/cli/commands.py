@@ -235,6 +235,7 @@ def _options(arguments: Namespace) -> dict[str, Any]:
         "guidance_limits",
         "sketch_encoder",
         "sketch_plan",
+        "speed",
     )
     width, height = arguments.size or (None, None)
     given = {SHORT_NAMES.get(name, name): getattr(arguments, name, None) for name in (*SHORT_NAMES, *same)}

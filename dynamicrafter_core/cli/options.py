@@ -100,6 +100,11 @@ def add_look(parser: argparse.ArgumentParser, with_image: bool) -> None:
         "--steps", type=whole, metavar="N", help="of denoising; 25 to 50 are usual, 4 to 8 with T2V-Turbo"
     )
     group.add_argument(
+        "--speed",
+        metavar="HOW",
+        help="balanced, fast: reuse what changes little from step to step; 'steps 0.5, inner 2' (default: exact)",
+    )
+    group.add_argument(
         "--cfg",
         type=_scale,
         metavar="S",

@@ -109,9 +109,7 @@ def sample_ddim(
     mask = None if mask is None else _fit_mask("mask", mask, x_T)
     lead = None if lead is None else _fit_mask("lead", lead, x_T)
 
-    timesteps = ddim_timesteps(steps, spacing, start)
-    executed = max(1, round(strength * len(timesteps)))
-    ddim = DDIM(schedule, timesteps[:executed], eta)
+    ddim = DDIM(schedule, executed_timesteps(steps, spacing, start, strength), eta)
     x = widen(x_T)
     if original is not None and strength == 0:
         return original.to(x_T.dtype, copy=True)
@@ -141,6 +139,12 @@ def sample_ddim(
     if mask is not None and original is not None:
         x = mask * original + (1 - mask) * x
     return x.to(x_T.dtype)
+
+
+def executed_timesteps(steps: int, spacing: Spacing, start: int = TIMESTEPS, strength: float = 1.0) -> list[int]:
+    """Those of a run of sample_ddim, ascending."""
+    timesteps = ddim_timesteps(steps, spacing, start)
+    return timesteps[: max(1, round(strength * len(timesteps)))]
 
 
 def analytic_noise(

@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from ..errors import InputError
@@ -45,6 +46,7 @@ ChangeSkip = Callable[[Tensor, Tensor, Where], tuple[Tensor, Tensor]]
 ChangeInputs = Callable[[Tensor, Tensor, Tensor, Where], tuple[Tensor, Tensor, Tensor]]
 Compute = Callable[[Tensor, Tensor, Tensor, Where], Tensor]
 MakeMask = Callable[[Tensor, Tensor], Tensor]
+Around = Callable[[Callable[[], Tensor], Where], Tensor]
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,18 @@ class AttentionHooks:
             )
 
 
+@dataclass(frozen=True)
+class InnerHook:
+    """Stands around the inner part of the network: the blocks between an output block and the one that its skip comes from.
+
+    It gives the stream that enters the output block, [rows, channels, height, width], computed by the function that it gets, or
+    known from elsewhere; hooks inside are then not called. `where.shape` is that of the skip.
+    """
+
+    place: str  # of the output block
+    around: Around
+
+
 Record = TypeVar("Record", BlockHooks, AttentionHooks)
 
 
@@ -86,9 +100,10 @@ Record = TypeVar("Record", BlockHooks, AttentionHooks)
 class Hooks:
     blocks: Mapping[str, BlockHooks] = field(default_factory=dict)
     attentions: Mapping[str, AttentionHooks] = field(default_factory=dict)
+    inner: InnerHook | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.blocks or self.attentions)
+        return bool(self.blocks or self.attentions or self.inner)
 
     @property
     def before_branches_part(self) -> bool:
@@ -101,6 +116,10 @@ class Hooks:
             raise InputError(
                 f"This UNet has no place called {unknown[0]!r}: its `places` lists them all, among them 'input 0', "
                 "'middle' and 'middle spatial 0 attn1'."
+            )
+        if self.inner is not None and (self.inner.place not in places or not self.inner.place.startswith("output")):
+            raise InputError(
+                f"The inner part of the UNet cannot end at {self.inner.place!r}: give an output block, such as 'output 0'."
             )
         unused = [
             place for place in self.blocks if "attn" in place or place.partition(" ")[0] not in _kinds(self, place)
@@ -120,7 +139,12 @@ class Hooks:
         """Both records in one: at each point first the hooks of this one, then those of `other`."""
         if not (self and other):
             return self or other
-        return Hooks(_merge(self.blocks, other.blocks), _merge(self.attentions, other.attentions))
+        if self.inner and other.inner:
+            raise InputError(
+                "Two features leave out the inner part of the UNet, and only one can: switch one of them off."
+            )
+        inner = self.inner or other.inner
+        return Hooks(_merge(self.blocks, other.blocks), _merge(self.attentions, other.attentions), inner)
 
     def change_skip(self, place: str, h: Tensor, skip: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         if place in self.blocks:
@@ -133,6 +157,11 @@ class Hooks:
 
     def after_skip(self, place: str, h: Tensor, frames: int) -> Tensor:
         return _chain(self.blocks[place].after_skip, h, place, frames) if place in self.blocks else h
+
+    def around_inner(self, compute: Callable[[], Tensor], shape: torch.Size, frames: int) -> Tensor:
+        if self.inner is None:
+            return compute()
+        return self.inner.around(compute, Where(self.inner.place, frames, tuple(shape)))
 
 
 NO_HOOKS = Hooks()

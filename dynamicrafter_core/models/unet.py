@@ -226,23 +226,42 @@ class VideoUNet(nn.Module):
         return self._run(h, signals)
 
     def _run(self, h: Tensor, signals: Signals) -> Tensor:
+        frames, hooks, levels = signals.frames, signals.hooks, len(self.input_blocks)
+        inner = (
+            0 if hooks.inner is None else int(hooks.inner.place.split()[1])
+        )  # output blocks that a hook may leave out
+        h, skips = self._down(h, [], signals, range(levels - inner))
+
+        def deeper() -> Tensor:
+            lowest, _ = self._down(h, skips, signals, range(levels - inner, levels))
+            middle = hooks.after("middle", self.middle_block(lowest, signals), frames)
+            return self._up(middle, skips, signals, range(inner))
+
+        entering = hooks.around_inner(deeper, h.shape, frames)
+        return to_volume(self.out(self._up(entering, skips, signals, range(inner, levels))), frames)
+
+    def _down(self, h: Tensor, skips: list[Tensor], signals: Signals, indices: range) -> tuple[Tensor, list[Tensor]]:
+        """What leaves these input blocks, and the skips with theirs."""
         frames, hooks = signals.frames, signals.hooks
-        skips = []
-        for index, stage in enumerate(self.input_blocks):
-            h = stage(h, signals)
+        for index in indices:
+            h = self.input_blocks[index](h, signals)
             if index == 0 and self.config.init_attention:
                 h = self.init_attn(h, signals)
             h = hooks.after(f"input {index}", h, frames)
             skips.append(h)
             h = hooks.after_skip(f"input {index}", h, frames)
-        h = hooks.after("middle", self.middle_block(h, signals), frames)
-        for index, stage in enumerate(self.output_blocks):
+        return h, skips
+
+    def _up(self, h: Tensor, skips: list[Tensor], signals: Signals, indices: range) -> Tensor:
+        """What leaves these output blocks, each of which takes a skip off the list."""
+        frames, hooks = signals.frames, signals.hooks
+        for index in indices:
             skip = repeat_rows(skips.pop(), signals.rows * frames)
             h, skip = hooks.change_skip(f"output {index}", h, skip, frames)
             if hooks and skips:
                 signals = replace(signals, upsampled=tuple(skips[-1].shape[2:]))
-            h = hooks.after(f"output {index}", stage(torch.cat([h, skip], dim=1), signals), frames)
-        return to_volume(self.out(h), frames)
+            h = hooks.after(f"output {index}", self.output_blocks[index](torch.cat([h, skip], dim=1), signals), frames)
+        return h
 
     def _check(self, x: Tensor, text: Tensor, image: Tensor | None) -> None:
         config, factor = self.config, self.config.size_factor

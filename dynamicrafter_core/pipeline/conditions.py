@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.guidance import RunBranches
+from ..diffusion.reuse import NOTHING_REUSED, KeptInner, ReusePlan
 from ..diffusion.schedule import share_done
 from ..diffusion.windows import Windows, fuse
 from ..families import Mode
@@ -120,14 +121,20 @@ def spread_tokens(tokens: Tensor, frames: int) -> Tensor:
 
 
 def run_branches(
-    unet: VideoUNet, conditions: Conditions, motion: Motion = AS_TRAINED, encoder: SketchEncoder | None = None
+    unet: VideoUNet,
+    conditions: Conditions,
+    motion: Motion = AS_TRAINED,
+    encoder: SketchEncoder | None = None,
+    plan: ReusePlan = NOTHING_REUSED,
 ) -> RunBranches:
     """The guidance branches in one batch, which shares what comes before the first look at the text.
 
+    What the plan says is kept from step to step is kept for these branches of this run alone.
     Where a batch does not fit the memory, this and all later steps go through in smaller ones, at last one by one.
     The UNet runs in the dtype of the conditions.
     """
     chunk: int | None = None
+    kept = KeptInner(plan) if plan.reuses_inner else None
 
     def run(x: Tensor, t: Tensor, names: Sequence[str]) -> Sequence[Tensor]:
         nonlocal chunk
@@ -142,7 +149,9 @@ def run_branches(
             text_row, image_row = rows.T
             image = None if conditions.image is None else conditions.image[image_row]
             text, control = conditions.text[text_row], conditions.control(encoder, x, t, text_row)
-            more = {"image_strength": conditions.context_strength, "hooks": hooks, **control}
+            keys = [tuple(row) for row in rows.tolist()] if kept else []
+            both = hooks.then(kept.hooks(len(unet.input_blocks), t[0].item(), keys)) if kept else hooks
+            more = {"image_strength": conditions.context_strength, "hooks": both, **control}
             out = unet(latent, t, text, image, fs, **more)
             sizes.append(len(rows))
             return out

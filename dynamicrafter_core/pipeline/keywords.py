@@ -51,6 +51,7 @@ _TEXT = [
     "sketch_plan",
     "sketch_encoder",
     "strokes",
+    "speed",
     "name",
     "mode",
     "size",

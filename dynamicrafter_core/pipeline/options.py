@@ -71,5 +71,6 @@ class Options(TypedDict, total=False):
     sketches: "Mapping[int, ImageSource] | FramesSource"  # drawings by their frame, or one for each frame
     sketch_encoder: str  # ToonCrafter's file, which follows them
     sketch_plan: str  # "strength 0.6, from 0, to 0.8, light, free", any part of it
+    speed: str  # "balanced" or "fast": what changes little from step to step is reused; "exact": nothing is
     freeinit: int  # how often to begin again from the low frequencies of the clip just made
     on_progress: Progress  # called with (stage, done, total)

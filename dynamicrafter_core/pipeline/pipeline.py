@@ -31,6 +31,7 @@ from ..devices import pick_device, pick_dtype, reused_memory
 from ..diffusion.consistency import sample_consistency
 from ..diffusion.guidance import guided
 from ..diffusion.noise import reinitialise
+from ..diffusion.reuse import keep_clip
 from ..diffusion.sampling import analytic_noise, sample_ddim
 from ..diffusion.schedule import TIMESTEPS
 from ..diffusion.windows import shuffle_noise
@@ -352,12 +353,10 @@ class Pipeline:
                         on_step=on_step,
                         generator=generator,
                     )
+                plan = settings.reuse
+                branches = in_windows(*clip, lambda part: run_branches(unet, part, settings.motion, encoder, plan))
                 return sample_ddim(
-                    guided(
-                        in_windows(*clip, lambda part: run_branches(unet, part, settings.motion, encoder)),
-                        settings.guidance,
-                        schedule,
-                    ),
+                    keep_clip(guided(branches, settings.guidance, schedule), schedule, plan),
                     x,
                     schedule,
                     settings.steps,

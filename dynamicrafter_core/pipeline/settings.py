@@ -6,7 +6,7 @@ A bad figure is refused here, before anything is loaded; what is merely unwise g
 import difflib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from ..diffusion.consistency import DISTILLED
 from ..diffusion.curves import Curve
 from ..diffusion.guidance_plan import GuidancePlan, Limits
 from ..diffusion.noise import NoisePrior, check_signal, read_noise
+from ..diffusion.reuse import EXACT, ReusePlan, Speed
+from ..diffusion.sampling import executed_timesteps
 from ..diffusion.schedule import SPACINGS, TIMESTEPS, Spacing
 from ..diffusion.windows import Windows
 from ..errors import InputError
@@ -25,7 +27,7 @@ from ..strokes.asked import read_asked
 from ..strokes.drawing import Strokes
 from .conditions import stretch_of
 from .options import Options
-from .references import check_weights
+from .picture_settings import read_lock, read_picture_strengths, read_references
 from .sketches import SketchPlan, check_sketches
 
 MOST_FRAMES = 256
@@ -51,7 +53,7 @@ _NOT_DISTILLED = (
 )
 
 
-_TEXTS = ("negative", "noise", "noise_path", "motion", "guidance_limits", "strokes", "sketch_plan")
+_TEXTS = ("negative", "noise", "noise_path", "motion", "guidance_limits", "strokes", "sketch_plan", "speed")
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Settings:
     windows: Windows | None
     motion: Motion
     guidance_limits: Limits
+    speed: Speed = EXACT
     then: tuple[str, ...] = ()
     lock: int | None = None
     paste: bool = False
@@ -96,6 +99,12 @@ class Settings:
     @property
     def guidance(self) -> GuidancePlan:
         return GuidancePlan(self.text_scale, self.image_scale, self.guidance_rescale, self.guidance_limits)
+
+    @property
+    def reuse(self) -> ReusePlan:
+        """Of the steps of DDIM."""
+        timesteps = executed_timesteps(self.steps, self.spacing, self.start_step, self.strength)
+        return ReusePlan.of(self.speed, timesteps[::-1])
 
     def as_dict(self) -> dict[str, Any]:
         """As a saved file gives it back: tuples are lists."""
@@ -153,11 +162,12 @@ def settle(
         windows=windows,
         motion=_motion(family, given),
         guidance_limits=Limits.read(given.get("guidance_limits", "")),
+        speed=_speed(family, given),
         then=_then(given, frames, windows),
-        lock=_lock(mode, given, frames),
+        lock=read_lock(mode, given, frames),
         paste=bool(given.get("paste")),
-        picture_strengths=_picture_strengths(mode, given),
-        reference_weights=_references(family, given),
+        picture_strengths=read_picture_strengths(mode, given),
+        reference_weights=read_references(family, given),
         sketched=check_sketches(given, frames),
         sketch_encoder=str(given["sketch_encoder"]) if "sketch_encoder" in given else None,
         sketch_plan=SketchPlan.read(given.get("sketch_plan", "")),
@@ -235,21 +245,6 @@ def _context_strength(family: Family, given: Mapping[str, Any]) -> float:
     return check_number("context strength", given.get("context_strength", 1.0), 0, 10)
 
 
-def _references(family: Family, given: Mapping[str, Any]) -> tuple[float, ...]:
-    for name in ("negative_image", "references", "reference_weights"):
-        if name in given and not family.image_tokens:
-            raise InputError(f"{name.replace('_', ' ')} is given, but {family.name} sees no image; leave it out.")
-    if "reference_weights" in given and "references" not in given:
-        raise InputError(
-            f"reference weights is {given['reference_weights']!r} and references is missing; give both, or neither."
-        )
-    references, weights = given.get("references", ()), given.get("reference_weights", ())
-    for name, listed, of in (("references", references, "images"), ("reference weights", weights, "numbers")):
-        if not isinstance(listed, Sequence) or isinstance(listed, str):
-            raise InputError(f"{name} is a {type(listed).__name__}; give a list of {of}.")
-    return check_weights(weights, len(references))
-
-
 def _fs(family: Family, given: Mapping[str, Any]) -> int | None:
     if family.fs_range is None:
         if "fs" in given:
@@ -280,6 +275,16 @@ def _motion(family: Family, given: Mapping[str, Any]) -> Motion:
             f"motion weighs the image by part, but {family.name} sees no image; leave ends and middle out."
         )
     return motion
+
+
+def _speed(family: Family, given: Mapping[str, Any]) -> Speed:
+    speed = Speed.read(given.get("speed", ""))
+    if family.consistency and speed != EXACT:
+        raise InputError(
+            f"speed is {given['speed']!r}, but {family.name} is distilled: each of its few steps leads far, and none can be reused; "
+            "leave it out."
+        )
+    return speed
 
 
 def _windows(family: Family, given: Mapping[str, Any]) -> Windows | None:
@@ -319,30 +324,6 @@ def _then(given: Mapping[str, Any], frames: int, windows: Windows | None) -> tup
                 f"{windows.length} frames; ask for more frames, fewer prompts, or a larger overlap."
             )
     return tuple(prompts)
-
-
-def _lock(mode: Mode, given: Mapping[str, Any], frames: int) -> int | None:
-    if "lock" not in given:
-        if given.get("paste"):
-            raise InputError("paste is given and lock is missing; give the frame at which the image stands, such as 0.")
-        return None
-    if mode != "animate":
-        raise InputError(
-            f"lock is {given['lock']!r}, but only a clip that animates one image can hold it; leave it out."
-        )
-    if taken := [name for name in ("mask", "original", "freeinit") if name in given]:
-        raise InputError(f"lock and {taken[0]} cannot be together, for both say what is kept; leave one of them out.")
-    return check_integer("lock", given["lock"], -frames, frames - 1) % frames
-
-
-def _picture_strengths(mode: Mode, given: Mapping[str, Any]) -> tuple[float, ...]:
-    strengths = given.get("picture_strengths", (1.0,))
-    count = 2 if mode == "interpolate" else 1
-    if isinstance(strengths, str) or not isinstance(strengths, Sequence) or len(strengths) not in (1, count):
-        raise InputError(
-            f"picture strengths are {strengths!r}; give {'one or two numbers' if count > 1 else 'one number'}."
-        )
-    return tuple(check_number("picture strength", each, 0, 1) for each in strengths)
 
 
 def _freeinit(family: Family, given: Mapping[str, Any]) -> int:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..diffusion.guidance import Guidance, OverRun, guided
 from ..diffusion.noise import NoisePrior, reinitialise
-from ..diffusion.sampling import sample_ddim
+from ..diffusion.reuse import EXACT, KeptInner, ReusePlan, Speed, keep_clip
+from ..diffusion.sampling import executed_timesteps, sample_ddim
 from ..diffusion.schedule import TIMESTEPS, share_done
 from ..models.autoencoder import LATENT_SCALE
 from ..models.layout import to_frames, to_volume
@@ -38,6 +39,7 @@ class Dials:
     negative: Tensor | None = None  # pictures [B,3,H,W] in place of grey
     references: Tensor | None = None  # a picture [B,3,H,W] for each, mixed into the context by this weight
     reference_weight: float = 1.0
+    speed: Speed = EXACT
     context: bool = True  # False: the image's tokens are those of a grey picture
 
 
@@ -84,24 +86,31 @@ def generate(
     said, unsaid = encode_text(model, list(captions)), encode_text(model, [""] * len(captions))
     tokens = {"cond": (said, seen), "uncond": (unsaid, grey), "image_only": (unsaid, seen)}
     strength = dials.image_strength
+    schedule = model.family.schedule()
+    timesteps = executed_timesteps(dials.steps, model.family.spacing, dials.start_step)
     base = Conditioned(latents, concat, said, seen, fs.to(pictures.device))
+
+    plan = ReusePlan.of(dials.speed, timesteps[::-1])
+    inner = KeptInner(plan)
 
     def run(x: Tensor, t: Tensor, branches: tuple[str, ...]) -> Sequence[Tensor]:
         text = torch.cat([tokens[branch][0] for branch in branches])
         image = torch.cat([tokens[branch][1] for branch in branches])
         weight = strength.repeat(len(branches)) if isinstance(strength, Tensor) else strength
         given = replace(base, text=text, image=image, strength=weight)
-        hooks = dials.motion.hooks(model.part("unet").places, share_done(t))
+        unet = model.part("unet")
+        reuse = inner.hooks(len(unet.input_blocks), t[0].item(), branches)
+        hooks = dials.motion.hooks(unet.places, share_done(t)).then(reuse)
         return predict(model, given, x, t, hooks).chunk(len(branches))
 
     start = normal([(dials.seed, "start", row) for row in range(len(pictures))], *concat.shape[1:]).to(concat)
     generator = torch.Generator().manual_seed(dials.seed)
     start = dials.noise.apply(start, generator)
-    schedule = model.family.schedule()
 
     def sample(x: Tensor) -> Tensor:
+        guidance = dials.guidance or Guidance(dials.text_scale, dials.image_scale, dials.rescale)
         return sample_ddim(
-            guided(run, dials.guidance or Guidance(dials.text_scale, dials.image_scale, dials.rescale), schedule),
+            keep_clip(guided(run, guidance, schedule), schedule, plan),
             x,
             schedule,
             dials.steps,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...dynamicrafter_core.diffusion.curves import Curve
 from ...dynamicrafter_core.diffusion.guidance_plan import GuidancePlan
+from ...dynamicrafter_core.diffusion.reuse import EXACT, ReusePlan
 from ...dynamicrafter_core.diffusion.schedule import SPACINGS as CORE_SPACINGS
 from ...dynamicrafter_core.diffusion.schedule import TIMESTEPS
 from ...dynamicrafter_core.errors import InputError
@@ -17,6 +18,7 @@ from .ddim import ddim_sigmas
 from .dual_guidance import FamilyGuider
 from .guidance_plan import asked_of, share_of_run
 from .loading import family_of
+from .speed import speed_of
 
 SPACINGS = ("auto", *CORE_SPACINGS)
 
@@ -124,6 +126,11 @@ def describe(model: ModelPatcher, guider: FamilyGuider, sigmas: Tensor, start_st
         said += (
             f"\nparallel part {projection.parallel:g}, norm limit {projection.norm:g}, momentum {projection.momentum:g}"
         )
+    speed = speed_of(model)
+    if speed != EXACT:
+        plan = ReusePlan.of(speed, sigmas[:-1].tolist())
+        outer = len(plan.runs) - len(plan.whole)
+        said += f"\nthe network runs in {len(plan.runs)} of the steps, in {outer} of them its outer blocks alone"
     start = start_step or family.start_step
     if start == TIMESTEPS:
         return said

@@ -14,6 +14,7 @@ from ...dynamicrafter_core.models.unet import Control, VideoUNet
 from ...dynamicrafter_core.models.unet_config import UNetConfig
 from .conditioning import FRAMES, FS, GUIDANCE, IMAGE, MOTION_SCALE, STRENGTH, take_clips
 from .patches import hooks_from
+from .reuse_hooks import inner_hooks
 
 MOST_FRAMES = 64  # in one pass; the models were trained with 16
 BRANCHES = "dynamicrafter_branches"
@@ -91,7 +92,9 @@ class HostUNet(VideoUNet):
             None if fs is None else take_clips(fs, frames)[:clips],
             image_strength=take_clips(conditions[STRENGTH], frames) if STRENGTH in conditions else 1.0,
             control=None if control is None else self.residuals(control, x),
-            hooks=hooks_from(transformer_options, self, x.shape, timesteps),
+            hooks=hooks_from(transformer_options, self, x.shape, timesteps).then(
+                inner_hooks(transformer_options, self, x)
+            ),
             options=transformer_options,
             **scales,
         )

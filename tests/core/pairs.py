@@ -35,6 +35,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "guidance limits": {"guidance_limits": "from 0.1, to 0.8"},
     "projected guidance": {"guidance_limits": "parallel 0, norm 0.5, momentum -0.5"},
     "drawings": {"sketches": {2: picture(4)}},
+    "speed": {"speed": "fast"},
     "negative image": {"negative_image": picture(2)},
     "references": {"references": [picture(3)], "reference_weights": [0.5]},
     "start step": {"start_step": 960},

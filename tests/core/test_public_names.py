@@ -16,6 +16,7 @@ PROMISED = [
     "Hooks",
     "BlockHooks",
     "AttentionHooks",
+    "InnerHook",
     "UNetConfig",
     "Projector",
     "ProjectorConfig",
