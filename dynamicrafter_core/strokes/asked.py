@@ -12,9 +12,7 @@ def read_asked(mode: str, given: Mapping[str, Any]) -> Strokes:
     if asks_something(strokes, *map(given.get, ("brush", "brush_to", "flow"))):
         name = "strokes" if strokes.lines else "flow" if given.get("flow") is not None else "brush"
         if mode != "animate":
-            raise InputError(
-                f"{name} is given, but only a clip that animates one image can move along it; leave it out."
-            )
+            raise InputError(f"only a clip that animates one image takes {name}; leave that out.")
         if taken := [other for other in ("mask", "original", "lock", "freeinit") if other in given]:
             raise InputError(
                 f"{name} and {taken[0]} cannot be together, for both say what is kept; leave one of them out."

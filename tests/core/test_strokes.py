@@ -82,7 +82,7 @@ def test_what_cannot_be_together_is_refused(given: dict, message: str) -> None:
 
 
 def test_only_a_clip_that_animates_one_image_moves_along_strokes() -> None:
-    with pytest.raises(InputError, match="brush is given, but only a clip that animates one image"):
+    with pytest.raises(InputError, match="only a clip that animates one image takes brush; leave that out"):
         read_asked("loop", {"brush": "a.png"})
     assert read_asked("loop", {}) == Strokes()
     assert not asks_something(Strokes(), None, None, None)

@@ -117,7 +117,7 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(
 
 
 def test_other_modes_and_distilled_models_refuse_strokes(model_of: Callable[[str], Path]) -> None:
-    with pytest.raises(InputError, match="only a clip that animates one image can move along it"):
+    with pytest.raises(InputError, match="only a clip that animates one image takes strokes"):
         Pipeline(model_of(INTERPOLATE)).interpolate(picture(), picture(1), strokes=STROKE)
     with pytest.raises(InputError, match="strokes is given, but .* is distilled"):
         Pipeline(model_of("t2v_turbo_vc2")).generate("a cat", strokes=STROKE)
