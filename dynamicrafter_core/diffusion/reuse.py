@@ -140,8 +140,8 @@ class KeptInner:
 
     def hooks(self, blocks: int, level: float, keys: Sequence[Hashable]) -> Hooks:
         """For a UNet of so many input blocks. Its rows are those of the keys, in their order and in equal shares."""
-        if level > self.level:  # a run that goes back to more noise
-            self.streams.clear()
+        if level > self.level or (level < self.level and self.plan.whole_at(level)):
+            self.streams.clear()  # of more noise: a branch that has rested since, or a run that goes back to it, begins anew
         self.level = level
         if not self.plan.reuses_inner or blocks <= OUTER or len(set(keys)) < len(keys):
             return NO_HOOKS

@@ -169,6 +169,7 @@ def test_defaults_stand_in_the_files_head_and_behind_the_commands(folder: Path) 
         ({"image": "p0.png", "cfg": "NaN"}, "cfg .text scale. is nan"),
         ({"image": "p0.png", "prompt": 3}, "prompt is 3; give a text"),
         ({"image": "p0.png", "motion": "sideways 3"}, "motion"),
+        ({"image": "p0.png", "speed": "quick"}, "speed holds 'quick'; give exact, balanced, fast"),
         ({"image": "p0.png", "size": "big"}, "size is 'big'; give a width and a height"),
         ({"image": "p0.png", "size": "65x64"}, "65x64 does not divide"),
         ({"image": "p0.png", "format": "avi"}, "format is 'avi'; give mp4, gif, png"),

@@ -123,6 +123,14 @@ def test_every_option_reaches_the_run(model_of: ModelOf, spy: Spy, folder: Path)
     assert settings["variant"] == "dynamicrafter_1024"
 
 
+@pytest.mark.parametrize("speed, told", [("fast", {"steps": 0.2, "inner": 2}), ("inner 3", {"steps": 1.0, "inner": 3})])
+def test_speed_reaches_the_run(model_of: ModelOf, spy: Spy, folder: Path, speed: str, told: dict[str, float]) -> None:
+    command = ["animate", "photo.png", "a cat", "-m", str(model_of(ANIMATE)), "--steps", "6", "--speed", speed]
+    assert main([*command, "-o", "clip.gif"]) == 0
+    assert read_settings("clip.gif")["speed"] == told
+    assert main([*command[:-1], "quick", "-o", "no.gif"]) == 2
+
+
 def test_quiet_says_nothing(model_of: ModelOf, spy: Spy, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["animate", "photo.png", "a cat", "-m", str(model_of(ANIMATE)), "--steps", "1", "--frames", "4"]
     assert main([*command, "-o", "a.gif"]) == 0
