@@ -124,6 +124,7 @@ def test_bad_keyframes_are_refused(keyframes: list, prompts: str | list, said: s
         ({"lock": 0, "mask": [1.0] * FRAMES}, "lock and mask cannot be together"),
         ({"picture_strengths": (1, 1)}, r"picture strengths are \(1, 1\); give one number"),
         ({"picture_strengths": (2,)}, "picture strength is 2; give a number from 0 to 1"),
+        ({"picture_strengths": 5}, "picture strengths are 5; give one number"),
     ],
 )
 def test_bad_locks_are_refused(asked: dict, said: str, model_of: ModelOf) -> None:
