@@ -12,6 +12,15 @@ import pytest
 # Before torch is imported. The models here are so small that threads wait for each other: six times the work on two busy cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Begun first, so that at the end no process runs one of them while the others wait.
+LONG_FILES = (
+    "test_model_nodes.py",
+    "test_benchmarks.py",
+    "test_training_improves.py",
+    "test_embedded.py",
+    "test_patches.py",
+    "test_documents_run.py",
+)
 NO_NETWORK = Path(__file__).parent / "no_network"
 
 
@@ -28,6 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "loadscopereorder"):  # xdist would begin with the files of the most tests
+        config.option.loadscopereorder = False
     config.pluginmanager.register(RootIsNoPackage())
     if config.getoption("--no-network"):
         if "NO_NETWORK" not in os.environ:  # a worker has it from the process that started it
@@ -50,6 +61,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
     if not config.getoption("--fast"):
         return
     cases: dict[str, list[pytest.Item]] = {}
