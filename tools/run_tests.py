@@ -19,6 +19,7 @@ WORKERS = ["-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile"]
 HOST_TESTS = ["tests/host", "tests/e2e"]
 # Not `python -m pytest`: that puts the repository root on sys.path, where `nodes` would hide the host's module of that name.
 PYTEST = "import sys; sys.path[:] = filter(None, sys.path); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+ONCE = ["-m", "not once"]  # in the oldest host, where nothing is asked for
 NOTHING_CHOSEN = 5  # pytest's exit status where the arguments leave no test
 
 
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> int:
     thin = environment.python_of(environment.thin_environment(first, hosts.OLDEST))
     in_oldest = 0
     if chosen := host_tests(arguments):
+        chosen += [] if arguments else ONCE
         in_oldest = run_pytest(thin, hosts.find_host("oldest"), chosen)
     in_newest = run_pytest(python, hosts.find_host("newest"), arguments)
     if in_oldest == NOTHING_CHOSEN and arguments:

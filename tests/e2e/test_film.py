@@ -8,6 +8,7 @@ from typing import Any
 import av
 import comfyui
 import numpy as np
+import pytest
 
 SIX = "\n".join(
     (
@@ -28,6 +29,7 @@ def pixels(video: Path) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
+@pytest.mark.once
 def test_a_killed_server_goes_on_with_its_film(
     server: comfyui.ComfyUI, prompt: Callable[..., dict], tmp_path: Path
 ) -> None:

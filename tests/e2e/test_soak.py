@@ -79,6 +79,7 @@ def resident(server: comfyui.ComfyUI) -> int:
     return psutil.Process(server.process.pid).memory_info().rss // MEGABYTE
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_many_prompts_leave_nothing_behind(
     host_path: Path, tmp_path: Path, prompt: Callable[..., dict[str, Any]]

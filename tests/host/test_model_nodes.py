@@ -34,6 +34,7 @@ def rows(extras, run, sample, load, scene, image) -> list[Row]:
     return list(walk(extras, run, sample, made, sockets))
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_every_node_changes_the_video_or_says_why_not(rows) -> None:
     silent = [row.node for row in rows if row.outcome == "the same" and not row.said]
@@ -43,6 +44,7 @@ def test_every_node_changes_the_video_or_says_why_not(rows) -> None:
     assert len(rows) > 50
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_what_is_said_of_a_node_is_true(rows) -> None:
     outcomes = {row.node: row.outcome for row in rows}
@@ -50,6 +52,7 @@ def test_what_is_said_of_a_node_is_true(rows) -> None:
     assert {outcomes[node] for node in FAILS_IN_HOST.keys() & outcomes.keys()} <= {"fails"}
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_the_table_in_the_documentation_is_what_comes_out(rows) -> None:
     """In the host that the document names; the figures depend on the machine's rounding."""

@@ -17,6 +17,7 @@ def plain(made, sample) -> torch.Tensor:
     return sample(made, "KSampler", steps=2)
 
 
+@pytest.mark.once
 def test_every_sampler_and_scheduler_of_the_host_gives_a_video(made, sample) -> None:
     import comfy.samplers
 
@@ -227,6 +228,7 @@ def test_attention_override_gets_every_attention(made, plain, sample) -> None:
     assert out.isfinite().all()
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_compiled_model_is_the_same_model(load, scene, sample, monkeypatch) -> None:
     import comfy.ldm.modules.attention as attention

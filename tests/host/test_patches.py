@@ -298,6 +298,7 @@ def test_patches_work_on_weights_in_fp8_and_with_a_lora(node, patched, made, loa
         assert (out - plain).abs().mean() > 1e-3 * plain.abs().mean()
 
 
+@pytest.mark.once
 def test_a_patched_model_can_be_compiled(made, patched, sample, monkeypatch) -> None:
     import comfy.ldm.modules.attention as attention
     from comfy_api.torch_helpers import set_torch_compile_wrapper

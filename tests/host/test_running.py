@@ -224,6 +224,7 @@ def test_a_refusal_reaches_the_person_as_a_sentence(execute, graph) -> None:
     assert "DynamiCrafterImageContext before the sampler" in done.error["exception_message"]
 
 
+@pytest.mark.once
 def test_many_prompts_with_changes_and_cancels_leave_nothing_behind(execute, graph, new_executor, monkeypatch) -> None:
     """A short form of a hundred: memory returns to its level, and no result differs from a fresh server's."""
     import comfy.model_management

@@ -80,7 +80,12 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
 
 def test_host_tests_run_in_the_oldest_host_and_all_tests_in_the_newest(runs: Runs) -> None:
     assert run_tests.main([]) == 0
-    assert runs.done == [("oldest", ["tests/host", "tests/e2e"]), ("newest", [])]
+    assert runs.done == [("oldest", ["tests/host", "tests/e2e", "-m", "not once"]), ("newest", [])]
+
+
+def test_with_arguments_all_host_tests_run_in_the_oldest_too(runs: Runs) -> None:
+    run_tests.main(["--durations=9"])
+    assert runs.done[0] == ("oldest", ["tests/host", "tests/e2e", "--durations=9"])
 
 
 def test_chosen_core_tests_need_no_second_host(runs: Runs) -> None:
