@@ -22,7 +22,8 @@ COMMANDS = list(dict.fromkeys(re.findall(r"^    (dynamicrafter .+)$", TEXT, re.M
 PYTHON = re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S)
 QUICK = {
     **dict.fromkeys(
-        ("animate", "interpolate", "loop", "generate", "fly", "extend"), ["--size", "64x64", "--steps", "1", "--quiet"]
+        ("animate", "interpolate", "loop", "generate", "fly", "extend", "keyframes"),
+        ["--size", "64x64", "--steps", "1", "--quiet"],
     ),
     "film": ["--set", "steps=1", "--takes", "photo.takes"],
     "analyse": ["--size", "64x64", "--steps", "1", "--quiet"],
