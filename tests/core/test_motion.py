@@ -122,12 +122,8 @@ def test_temperature_divides_the_logits_of_temporal_attention() -> None:
     assert torch.equal(k_sharp, k) and torch.equal(v_sharp, v)
 
 
-@pytest.mark.parametrize(("manner", "share"), [("in-place", 1.0), ("in-place", 0.3), ("beside", 1.0), ("beside", 0.3)])
-def test_first_frame_attention_is_attention_to_its_keys_and_values(manner: Any, share: float) -> None:
-    """Against the formula, at one layer whose input is caught."""
-    unet = make_unet()
-    place = "input 1 spatial 0 attn1"
-    layer = unet.get_submodule("input_blocks.1.1.transformer_blocks.0.attn1")
+def catch(place: str) -> tuple[Hooks, dict[str, Tensor]]:
+    """What goes into an attention, and what comes out of it, once the network has run with these hooks."""
     caught: dict[str, Tensor] = {}
 
     def keep_input(x: Tensor, context: Tensor, value: Tensor, where: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -138,7 +134,16 @@ def test_first_frame_attention_is_attention_to_its_keys_and_values(manner: Any, 
         caught["out"] = out
         return out
 
-    watch = Hooks(attentions={place: AttentionHooks(inputs=(keep_input,), output=(keep_output,))})
+    return Hooks(attentions={place: AttentionHooks(inputs=(keep_input,), output=(keep_output,))}), caught
+
+
+@pytest.mark.parametrize(("manner", "share"), [("in-place", 1.0), ("in-place", 0.3), ("beside", 1.0), ("beside", 0.3)])
+def test_first_frame_attention_is_attention_to_its_keys_and_values(manner: Any, share: float) -> None:
+    """Against the formula, at one layer whose input is caught."""
+    unet = make_unet()
+    place = "input 1 spatial 0 attn1"
+    layer = unet.get_submodule("input_blocks.1.1.transformer_blocks.0.attn1")
+    watch, caught = catch(place)
     hooks = Motion(first_frame=share, manner=manner).hooks(unet.places, 0.5)
     assert set(hooks.attentions) == {name for name in unet.places if "spatial" in name and name.endswith("attn1")}
     answer(unet, watch.then(hooks))
@@ -163,17 +168,7 @@ def test_causal_attention_is_attention_to_itself_and_the_past() -> None:
     unet = make_unet()
     place = "middle temporal 0 attn2"
     layer = unet.get_submodule("middle_block.2.transformer_blocks.0.attn2")
-    caught: dict[str, Tensor] = {}
-
-    def keep_input(x: Tensor, context: Tensor, value: Tensor, where: Any) -> tuple[Tensor, Tensor, Tensor]:
-        caught["x"] = x
-        return x, context, value
-
-    def keep_output(out: Tensor, where: Any) -> Tensor:
-        caught["out"] = out
-        return out
-
-    watch = Hooks(attentions={place: AttentionHooks(inputs=(keep_input,), output=(keep_output,))})
+    watch, caught = catch(place)
     hooks = Motion(causal=True, temperature=(0.5,)).hooks(unet.places, 0.5)
     assert set(hooks.attentions) == {name for name in unet.places if "temporal" in name}
     answer(unet, watch.then(hooks))
