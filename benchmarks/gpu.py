@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Exact means fp32: CUDA's convolutions round to TF32 unless they are told not to.
     torch.backends.cudnn.allow_tf32 = False
     lines: list[Line] = []
-    for section in (exactness, variants, steps, clips, comfyui):
+    for section in (exactness, variants, steps, clips, commands, comfyui):
         lines += run(section, check)
     sys.stdout.write(f"### {machine(device)}\n\n{table(lines)}\n")
     return 0 if all(line.good is not False for line in lines) else 1
@@ -311,12 +311,25 @@ def clips(check: Check) -> Iterator[Line]:
             pipeline.release()
 
 
+def commands(check: Check) -> Iterator[Line]:
+    """The command line where other programs have taken almost all of the device's memory."""
+    from .little_memory import commands as found
+
+    for line in found(check.device, check.rehearse, check.left):
+        yield Line("commands", *line)
+
+
 def comfyui(check: Check) -> Iterator[Line]:
-    """The checks of gpu_host.py, in a process whose modules are the host's."""
+    """The checks of gpu_host.py, in processes whose modules are the host's: models loaded beforehand, and dynamic VRAM."""
     if check.comfyui is None:
         yield Line("comfyui", "all of it", "left out: --comfyui FOLDER tells where it is")
         return
-    command = [sys.executable, "-m", "benchmarks.gpu_host", str(check.comfyui), *["--rehearse"] * check.rehearse]
+    for mode in ([], ["--dynamic"]):
+        yield from in_host(check, check.comfyui, mode)
+
+
+def in_host(check: Check, folder: Path, mode: list[str]) -> Iterator[Line]:
+    command = [sys.executable, "-m", "benchmarks.gpu_host", str(folder), *mode, *["--rehearse"] * check.rehearse]
     ended = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True)
     watchdog = threading.Timer(max(1.0, check.left()), ended.kill)
     watchdog.start()

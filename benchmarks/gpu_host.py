@@ -1,9 +1,10 @@
 """The part of the GPU check that needs ComfyUI: what its memory management does with this pack's MODEL.
 
-python -m benchmarks.gpu_host FOLDER_OF_COMFYUI [--rehearse]
+python -m benchmarks.gpu_host FOLDER_OF_COMFYUI [--dynamic] [--rehearse]
 
 Prints a line of JSON for each check: what, the result, and whether it is within its bar. `python -m benchmarks.gpu --comfyui FOLDER` runs it
-in a process of its own, since the host's settings hold for a whole process. `--rehearse`: on the CPU, with a tiny model, where what only a
+in processes of their own, since the host's settings hold for a whole process. `--dynamic`: the host's dynamic VRAM mode, in which weights
+come to the device when they are used; without it, models are loaded whole or in part beforehand. `--rehearse`: on the CPU, with a tiny model, where what only a
 device can run out of is emulated.
 """
 
@@ -28,6 +29,8 @@ from dynamicrafter_core.families import FAMILIES
 from dynamicrafter_core.models.autoencoder import Autoencoder
 from dynamicrafter_core.models.unet import VideoUNet
 from dynamicrafter_core.part_names import PREFIXES
+
+from .little_memory import leave
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests" / "core"))
@@ -89,14 +92,20 @@ class Host:
         return torch.cuda.memory_allocated(self.device) if self.device.type == "cuda" else 0
 
 
-def start(folder: Path, base: Path, rehearse: bool) -> Host:
+def start(folder: Path, base: Path, rehearse: bool, dynamic: bool = False) -> Host:
     """The host's modules set up as its main.py does, without listening to anybody, and this pack loaded by it."""
     known = [place for place in sys.path if Path(place or ".").resolve() != ROOT]  # whose `nodes` would hide the host's
     sys.path[:] = [str(folder), *known]
     from comfy.cli_args import args
 
     args.cpu, args.base_directory = rehearse, str(base)
+    args.enable_dynamic_vram, args.disable_dynamic_vram = dynamic, not dynamic
     args.use_pytorch_cross_attention = True  # what the host takes on CUDA anyway
+    if dynamic:
+        import comfy_aimdo.control
+
+        if not comfy_aimdo.control.init():  # before the host's modules, which keep what it loads
+            raise SystemExit("comfy-aimdo, which dynamic VRAM needs, does not load here.")
     import utils.extra_config  # noqa: F401, I001 (before nodes.py, which in the oldest host puts another utils on the path)
     import comfy.model_management
     import comfy.utils
@@ -104,6 +113,8 @@ def start(folder: Path, base: Path, rehearse: bool) -> Host:
 
     import nodes
 
+    if dynamic:
+        set_dynamic(rehearse)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     PromptServer(loop)
@@ -123,6 +134,24 @@ def start(folder: Path, base: Path, rehearse: bool) -> Host:
     return Host(rehearse, device, run, "random.safetensors", 8 if rehearse else 32)
 
 
+def set_dynamic(rehearse: bool) -> None:
+    """As the host's main.py does where it finds a device it knows; rehearsed, its patcher is made to work on a CPU all the same."""
+    import comfy.memory_management
+    import comfy.model_management
+    import comfy.model_patcher
+    import comfy_aimdo.control
+
+    kind = comfy.model_patcher.ModelPatcherDynamic
+    if rehearse:  # where nothing can be taken from the device again
+        changed = {"__new__": lambda cls, *args, **named: object.__new__(cls), "partially_unload": lambda *args: 0}
+        kind = type("DynamicOnCpu", (kind,), changed)
+    elif comfy_aimdo.control.init_devices([comfy.model_management.get_torch_device().index or 0]):
+        comfy.memory_management.aimdo_enabled = True
+    else:
+        raise SystemExit("comfy-aimdo, which dynamic VRAM needs, does not know this device.")
+    comfy.model_patcher.CoreModelPatcher = kind
+
+
 def write_model(path: Path, device: torch.device, rehearse: bool) -> None:
     """A checkpoint of random weights, in the released size."""
     from tiny import tiny_checkpoint
@@ -139,18 +168,6 @@ def write_model(path: Path, device: torch.device, rehearse: bool) -> None:
         state |= {PREFIXES[part] + key: value.cpu() for key, value in made.state_dict().items()}
     state |= FAMILY.schedule().registered_buffers()
     save_file(state, path, metadata={"dynamicrafter": json.dumps({"family": FAMILY.name})})
-
-
-@contextlib.contextmanager
-def leave(host: Host, gib: float) -> Iterator[None]:
-    """The device with all but so much memory taken away."""
-    free = torch.cuda.mem_get_info(host.device)[0]
-    ballast = torch.empty(max(0, free - int(gib * GIB)), dtype=torch.uint8, device=host.device)
-    try:
-        yield
-    finally:
-        del ballast
-        torch.cuda.empty_cache()
 
 
 def relative(out: Tensor, expected: Tensor) -> float:
@@ -193,7 +210,7 @@ def loading(host: Host) -> Iterator[Found]:
 def sample_in_part(host: Host, model: Any, gib: float) -> tuple[float, Tensor]:
     """The share of the model that is loaded where so much memory is left, and what it samples."""
     if not host.rehearse:
-        with leave(host, gib):
+        with leave(host.device, gib):
             out = host.sample(model)
             return model.loaded_size() / model.model_size(), out
     model.detach()
@@ -202,6 +219,26 @@ def sample_in_part(host: Host, model: Any, gib: float) -> tuple[float, Tensor]:
         return model.loaded_size() / model.model_size(), host.sample(model)
     finally:
         model.detach()
+
+
+def dynamic(host: Host) -> Iterator[Found]:
+    """Weights that come when they are used, with all the memory and with little, beside the model that is loaded beforehand."""
+    model = host.load().model
+    yield "dynamic VRAM", type(model).__name__, model.is_dynamic()
+    whole = model.clone(disable_dynamic=True)
+    pairs = [("", model, host.sample(whole))]
+    if host.rehearse:
+        yield "dynamic VRAM and a LoRA", "only on a device: the host adds it while weights come there", None
+    else:
+        pairs.append((" and a LoRA", with_lora(host, model), host.sample(with_lora(host, whole))))
+    del whole
+    for gib in (None, 6.0, 3.0, 1.0):
+        for kind, each, expected in pairs:
+            host.unload()
+            with contextlib.nullcontext() if gib is None or host.rehearse else leave(host.device, gib):
+                error = relative(host.sample(each), expected)
+            left = "all memory" if gib is None else f"{gib:.0f} GiB left"
+            yield f"dynamic VRAM, {left}{kind}", f"{error:.1e} from the model loaded beforehand", error <= 2e-2
 
 
 def planned_memory(host: Host) -> Iterator[Found]:
@@ -312,12 +349,13 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("comfyui", type=Path, help="the folder of ComfyUI")
+    parser.add_argument("--dynamic", action="store_true", help="the host's dynamic VRAM mode")
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, with a tiny model")
     options = parser.parse_args()
     sys.argv[1:] = []  # the host reads the command line too
     with tempfile.TemporaryDirectory() as base, contextlib.redirect_stdout(sys.stderr):
-        host = start(options.comfyui.resolve(), Path(base), options.rehearse)
-        for check in CHECKS:
+        host = start(options.comfyui.resolve(), Path(base), options.rehearse, options.dynamic)
+        for check in (dynamic,) if options.dynamic else CHECKS:
             try:
                 for found in check(host):
                     sys.__stdout__.write(json.dumps(found) + "\n")

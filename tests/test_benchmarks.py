@@ -136,7 +136,7 @@ def test_behaviour_is_measured_on_real_pictures(tmp_path):
 def test_the_gpu_check_runs_on_a_cpu_as_it_would_on_a_gpu(capsys: pytest.CaptureFixture[str], host_path: Path) -> None:
     from benchmarks import gpu
 
-    assert gpu.main(["--rehearse", "--comfyui", str(host_path)]) == 0
+    assert gpu.main(["--rehearse", "--minutes", "30", "--comfyui", str(host_path)]) == 0
     said = capsys.readouterr().out
     rows = [line for line in said.splitlines() if line.startswith("| ")]
     assert {row.split(" | ")[0].strip("| ") for row in rows[2:]} == {
@@ -144,6 +144,7 @@ def test_the_gpu_check_runs_on_a_cpu_as_it_would_on_a_gpu(capsys: pytest.Capture
         "variants",
         "steps",
         "clips",
+        "commands",
         "comfyui",
     }
     assert "left out" not in said and "**no**" not in said
