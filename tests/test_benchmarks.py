@@ -96,6 +96,29 @@ def test_every_part_is_measured_beside_what_it_replaced():
         assert any(what.startswith(part) and against for what, against in beside.items()), part
 
 
+def test_a_profile_holds_every_operation_of_the_forward(monkeypatch):
+    monkeypatch.syspath_prepend(str(repository.ROOT))
+    from benchmarks import profile
+    from benchmarks.models import flops
+
+    with torch.no_grad():
+        seen = profile.profile("tiny", torch.float32, torch.device("cpu"))
+    counted = sum(work.flops for work in seen.work.values())
+    assert counted == pytest.approx(flops("tiny", 1, torch.float32), rel=1e-6)
+    attentions = {"attention over pixels", "attention over frames", "attention to text and image"}
+    assert attentions | {"linear layers", "convolutions of pictures", "convolutions over time", "norms"} <= set(
+        seen.work
+    )
+    assert {shape[-2] for shape in seen.work["attention over pixels"].shapes} == {
+        256,
+        64,
+        16,
+        4,
+    }  # 16x16, and halved thrice
+    rows = profile.table(seen, 1e12).splitlines()
+    assert rows[-1].startswith("| all |") and "100%" in rows[-1]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not has_history(), reason="earlier versions are in git's history alone")
 def test_an_earlier_version_is_measured_beside_this_one():

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from dynamicrafter_core.devices import reused_memory
+from dynamicrafter_core.diffusion.reuse import PRESETS
 from dynamicrafter_core.pipeline.pipeline import EMBEDDED
 from dynamicrafter_core.training.motions import MOTIONS
 
@@ -51,6 +52,7 @@ def main() -> int:
     parser.add_argument("--motions", nargs="+", choices=MOTIONS, help="kinds of motion (those it was taught)")
     parser.add_argument("--steps", type=int, help="of sampling (the model's own)")
     parser.add_argument("--cfg", type=float, help="text scale (the model's own)")
+    parser.add_argument("--speed", choices=PRESETS, default="exact", help="preset of what is computed (exact)")
     parser.add_argument("--batch", type=int, default=16, help="clips at once (16)")
     parser.add_argument("--pictures", default="", help="a file of packed pictures (the one in the cache)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -70,6 +72,7 @@ def main() -> int:
         options.motions,
         options.steps,
         options.cfg,
+        speed=PRESETS[options.speed],
         pack=options.pictures,
     )
     rows: list[Row] = []

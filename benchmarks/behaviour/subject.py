@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dynamicrafter_core.diffusion.reuse import EXACT, Speed
 from dynamicrafter_core.training.clips import Clips, MovedClips, ProceduralClips
 from dynamicrafter_core.training.evaluate import opposite_captions
 from dynamicrafter_core.training.generate import Dials, decode, generate, picture_latents
@@ -49,6 +50,7 @@ class Subject:
     steps: int | None = None  # None, here and below: the model's own
     cfg: float | None = None
     split: str = "held-out"
+    speed: Speed = EXACT
     pack: str = ""  # of real pictures; empty: the one in the cache
     model: Model = field(init=False)
     dials: Dials = field(init=False)
@@ -56,7 +58,8 @@ class Subject:
     def __post_init__(self) -> None:
         self.model = load_model([self.path], self.device, self.dtype)
         family = self.model.family
-        self.dials = Dials(steps=self.steps or family.steps, text_scale=family.cfg if self.cfg is None else self.cfg)
+        scale = family.cfg if self.cfg is None else self.cfg
+        self.dials = Dials(steps=self.steps or family.steps, text_scale=scale, speed=self.speed)
         self.motions = self.motions or taught_motions(self.path)
         self.frames, self.fs = family.frames, family.fs_default or 12
         self.fs_range = family.fs_range or (8, 32)
