@@ -13,12 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Attend = Callable[..., Tensor]
+MOST_ROWS = 65_535  # that CUDA's fused kernels take at once; over frames, a row is a pixel of a branch of a clip
 
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, options: Mapping[str, Any] | None = None
 ) -> Tensor:
-    """b l (heads d), b m (heads d), b m (heads d) -> b l (heads d)"""
+    """b l (heads d), b m (heads d), b m (heads d) -> b l (heads d); `mask` l m, of all rows"""
+    if q.shape[0] > MOST_ROWS:
+        parts = zip(q.split(MOST_ROWS), k.split(MOST_ROWS), v.split(MOST_ROWS), strict=True)
+        return torch.cat([attend(*part, heads=heads, mask=mask) for part in parts])
     q, k, v = (rearrange(x, "b l (h d) -> b h l d", h=heads) for x in (q, k, v))
     return rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), "b h l d -> b l (h d)")
 
