@@ -20,9 +20,17 @@ class DynamiCrafterStrokes(io.ComfyNode):
             node_id="DynamiCrafterStrokes",
             display_name="DynamiCrafter Strokes",
             category="DynamiCrafter/conditioning",
-            description="Moves things of the image along strokes, and holds still what is not brushed. What moves is cut out, and the run is led "
+            description="Moves things of the image along strokes, or all of it before a camera, and holds still what is not brushed. The run is led "
             "by that crude animation. Between DynamiCrafter Visual Guidance and any sampler; with nothing drawn it changes nothing.",
-            search_aliases=["motion brush", "drag", "trajectory", "optical flow", "time-to-move", "cut and drag"],
+            search_aliases=[
+                "motion brush",
+                "camera path",
+                "drag",
+                "trajectory",
+                "optical flow",
+                "time-to-move",
+                "cut and drag",
+            ],
             inputs=[
                 io.Model.Input("model", display_name="model", tooltip="From Load DynamiCrafter."),
                 io.Conditioning.Input(
@@ -44,7 +52,7 @@ class DynamiCrafterStrokes(io.ComfyNode):
                     default="",
                     multiline=True,
                     tooltip="Where things go, in pixels of the image from its top left corner: 120,80 -> 180,90. More points make a bend, and each "
-                    "line is a stroke. With a mask in brush to, or a flow, leave it empty.",
+                    "line is a stroke. Draw them over the image below. With a mask in brush to, a flow or a camera, leave it empty.",
                 ),
                 io.Float.Input(
                     "radius",
@@ -113,6 +121,14 @@ class DynamiCrafterStrokes(io.ComfyNode):
                     tooltip="In place of strokes: an optical flow of another node, a tensor [T or 1,H,W,2] that tells how far each pixel of the image "
                     "has come in each frame, or in the last.",
                 ),
+                io.String.Input(
+                    "camera",
+                    display_name="camera",
+                    default="",
+                    optional=True,
+                    tooltip="In place of strokes: the whole image moves as a camera sees it. pan 0.25 0, zoom 1.2, turn 10, from 0, to 1, or parts of "
+                    "that: widths to the right and heights down, times as large, degrees clockwise, and the share of the clip.",
+                ),
             ],
             outputs=[
                 io.Model.Output("MODEL", display_name="MODEL", tooltip="For the sampler: it is led while it runs."),
@@ -155,8 +171,9 @@ class DynamiCrafterStrokes(io.ComfyNode):
         brush: Any = None,
         brush_to: Any = None,
         flow: Any = None,
+        camera: str = "",
     ) -> io.NodeOutput:
-        drawn = host.read_strokes(strokes, radius, until, noise_share, easing)
+        drawn = host.read_strokes(strokes, radius, until, noise_share, easing, camera)
         given = model, positive, negative, latent, vae, image, seed, fit
         led = host.lead_along(drawn, *given, brush, brush_to, flow)  # type: ignore[arg-type]
         show(cls, led.note)

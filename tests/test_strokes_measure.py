@@ -2,6 +2,7 @@
 
 import math
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,10 @@ import repository
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from dynamicrafter_core.training.clips import Clips
+
+CLIPS = Clips(torch.zeros(2, 3, 2, 8, 8), ["a cat", "a dog"], torch.tensor([12, 12]))
 
 
 @pytest.fixture
@@ -63,3 +68,26 @@ def test_energy_is_told_by_where_it_is(measures: Any) -> None:
     assert measures.energy_inside(clips, region) == pytest.approx(0.25, abs=0.01)
     assert measures.energy_inside(clips * region[:, None, None], region) == 1
     assert measures.energy_inside(clips * (1 - region)[:, None, None], region) == 0
+
+
+def test_sharpness_and_decibels_are_those_of_known_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(repository.ROOT))
+    measures = import_module("benchmarks.control.measures")
+    pictures = torch.stack([scene(1), scene(2)])
+    assert measures.sharpness(pictures, pictures) == pytest.approx(1)
+    assert measures.sharpness(0.5 * pictures + 0.2, pictures) == pytest.approx(0.5, rel=1e-3)
+    assert measures.likeness_in_decibels(pictures + 0.2, pictures) == pytest.approx(20, abs=1e-3)
+
+
+def test_every_case_of_a_camera_has_the_picture_and_the_path_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(repository.ROOT))
+    camera = import_module("benchmarks.control.camera")
+    asked: list[Any] = []
+    bench = SimpleNamespace(
+        cases=8, subject=SimpleNamespace(fs=12), source=lambda *given, **more: asked.append((*given, more)) or CLIPS
+    )
+    names, clips = camera.cases(bench)
+    ((split, numbers, more),) = asked
+    assert split == "held-out" and numbers == [0, 100, 200, 300, 400, 500, 1, 101]
+    assert names == more["motions"] and names[:2] == names[6:] and len(set(names)) == 6
+    assert clips.captions == ["", ""]

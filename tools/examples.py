@@ -290,21 +290,33 @@ def camera_path(graph: Graph) -> None:
     image = picture(graph)
     texts = prompts(graph, loaded["CLIP"], "")
     guided = guide(graph, loaded, image, texts, "animate")
-    noise = graph.add("DynamiCrafterNoise", 2, seed=SEED, share=1.0, pan_x=0.4)["NOISE"]
-    save(graph, sample(graph, loaded, guided, noise=noise, eta=0.0), "camera_path", 4)
+    led = graph.add(
+        "DynamiCrafterStrokes",
+        3,
+        model=loaded["MODEL"],
+        positive=guided["positive"],
+        negative=guided["negative"],
+        latent=guided["LATENT"],
+        vae=loaded["VAE"],
+        image=image,
+        strokes="",
+        seed=SEED,
+        camera="pan 0.4 0",
+    )
+    save(graph, sample(graph, loaded, led, 4, led["MODEL"], noise=led["NOISE"]), "camera_path", 5)
     graph.note(
         f"""
-The prompt is empty; the noise moves. **DynamiCrafter Noise** gives all frames the same noise and moves it as a camera would that
-goes to the right, and the clip tends to follow (the small model does in about a third of its clips).
+The prompt is empty; the camera goes to the right all the same. **DynamiCrafter Strokes** moves the whole image along its *camera*, and that crude animation leads the run up
+to *until*; its NOISE moves along. What comes into view is the model's to make.
 
-- **Other paths:** *pan right* below 0 goes to the left; *pan down*, *zoom* and *turn* work alike, also together.
-- **More or less:** *share* below 1 leaves each frame more noise of its own.
-- *fresh noise (eta)* of 0 leaves the first noise alone in charge; above 0, the fresh noise of each step moves along too.
+- **Other paths:** `pan -0.4 0` goes to the left, `pan 0 0.3` down, `zoom 1.5` nearer, `turn 20` turns; also together, with commas: `pan 0.2 0, zoom 1.2, from 0.25, to 1`.
+- **until** smaller leaves the model more to improve; at 0 the moved image is only shown to it, and mostly that is enough.
+- **DynamiCrafter Noise** moves the noise alone, which changes less: the small model follows it in a third of its clips.
 
 {embedded_note(ANIMATE)} {IMAGE_NOTE}
 """,
         1,
-        "A camera path in the noise",
+        "A camera path",
         330,
     )
 

@@ -59,7 +59,7 @@ def shoot_node(tab: browser.Tab, node: str) -> None:
             graph.add(node)
             node.pos = [0, 0]
             node.setSize([340, node.computeSize()[1]])
-            canvas.ds.scale = 1.5
+            canvas.ds.scale = Math.min(1.5, (window.innerHeight - 20) / (160 + node.size[1])) // all of it in view
             canvas.ds.offset = [220, 160]
             canvas.setDirty(true, true)
         }""",

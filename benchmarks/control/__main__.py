@@ -15,12 +15,12 @@ import torch
 from benchmarks.behaviour.subject import Subject, tell
 from dynamicrafter_core.pipeline.pipeline import EMBEDDED
 
-from . import guidance, motion, noise, references, strokes
+from . import camera, guidance, motion, noise, references, strokes
 from .measures import Bench, Measure, Row
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "control.md"
 CONTROLS: dict[str, Measure] = {
-    "camera": noise.camera,
+    "camera": camera.in_noise,
     "shared": noise.shared,
     "freeinit": noise.freeinit,
     "lambda": motion.lambdas,
@@ -33,6 +33,7 @@ CONTROLS: dict[str, Measure] = {
     "projected_guidance": guidance.projection,
     "negative_image": references.negative,
     "references": references.references,
+    "camera_lead": camera.leading,
     "strokes": strokes.strokes,
     "brush": strokes.brush,
 }
@@ -57,7 +58,7 @@ def main() -> int:
         path, device, torch.float32, options.count, options.batch, steps=options.steps, pack=options.pictures
     )
     bench = Bench(subject, options.count, options.cases)
-    tell("without a control", started)
+    tell("ready", started)
     rows: list[Row] = []
     for name in options.only:
         started = time.monotonic()

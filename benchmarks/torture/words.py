@@ -36,7 +36,17 @@ PARTS = {
     "sketch_plan": ("strength 0.6", "from 0", "to 0.8", "light", "dark", "free", "blank"),
     "noise": ("plain", "mixed 1", "progressive 2", "residual 0.5"),
     "noise_path": ("pan 0.25 0", "zoom 1.2", "turn 10", "from 0.2", "to 0.8", "ease-in-out"),
-    "strokes": ("2,3 -> 9,9", "1,1 -> 5,1 -> 5,9", "radius 3", "until 0.6", "noise 0.3", "ease-in-out", ";", "->"),
+    "strokes": (
+        "2,3 -> 9,9",
+        "1,1 -> 5,1 -> 5,9",
+        "radius 3",
+        "until 0.6",
+        "noise 0.3",
+        "ease-in-out",
+        "camera pan 0.25 0, zoom 1.2",
+        ";",
+        "->",
+    ),
     "camera": ("orbit left", "pan right", "zoom in", "0.5: yaw 10, z 0.2", "1: x 1 y 2", "+", "\n", ":", "#"),
 }
 
@@ -68,7 +78,7 @@ def make_words(chance: Random, room: Room) -> Callable[[], object]:
                 finite(read_noise(said).apply(torch.randn(1, 4, 5, 8, 8), torch.Generator()))
             case "strokes":
                 strokes = Strokes.read(said)
-                if strokes.lines:
+                if bool(strokes.lines) != strokes.camera.moves:
                     lead = make_lead(torch.zeros(3, 16, 16), Frame((12, 12), 16, 16), 4, 4, strokes)
                     finite(lead.frames)
             case "noise_path":

@@ -176,7 +176,8 @@ def add_start(parser: argparse.ArgumentParser, maskable: bool) -> None:
         group.add_argument(
             "--strokes",
             metavar="TEXT",
-            help="where things go, in pixels of IMAGE: '120,80 -> 180,90; 20,30 -> 40,30; radius 30; until 0.6; ease-in-out'",
+            help="where things go, in pixels of IMAGE: '120,80 -> 180,90; 20,30 -> 40,30; radius 30; until 0.6; ease-in-out'; or all of it, as a "
+            "camera sees it: 'camera pan 0.25 0, zoom 1.2, turn 10; until 0.6'",
         )
         group.add_argument(
             "--brush", metavar="IMAGE", help="white may move, and does with --strokes; all else stands still"

@@ -61,7 +61,7 @@ class NoisePath:
                 given.update(zip(names[word], map(float, values), strict=True))
             except (KeyError, ValueError):
                 raise InputError(
-                    f"the noise path holds {part!r}; give parts such as 'pan 0.25 0', 'zoom 1.2', 'turn 10', 'from 0.2', 'to 0.8' or "
+                    f"the camera path holds {part!r}; give parts such as 'pan 0.25 0', 'zoom 1.2', 'turn 10', 'from 0.2', 'to 0.8' or "
                     "'ease-in-out', with commas between."
                 ) from None
         return cls(**given)  # type: ignore[arg-type]  # checked there
@@ -84,16 +84,33 @@ class NoisePath:
 
     def places(self, frames: int, height: int, width: int) -> list[Tensor]:
         """For each frame, where in the first frame's finer values each of its own comes from: frames of [2, h, w], y and x."""
-        y = (torch.arange(FINER * height) + 0.5)[:, None] - FINER * height / 2
-        x = (torch.arange(FINER * width) + 0.5) - FINER * width / 2
+        looks = self.looks(frames, FINER * height, FINER * width)
+        return [(at + 1e-3).floor().long() for at in looks]  # a hair to the right, where rounding would decide
+
+    def looks(self, frames: int, height: int, width: int) -> list[Tensor]:
+        """For each frame, the place in the first frame that each of its pixels shows: frames of [2, h, w], y and x of middles."""
+        y = (torch.arange(height) + 0.5)[:, None] - height / 2
+        x = (torch.arange(width) + 0.5) - width / 2
         places = []
         for share in self.progress(frames):
             angle, zoom = math.radians(self.turn * share), self.zoom**share
-            across = (x * math.cos(angle) + y * math.sin(angle)) / zoom + self.pan_x * share * FINER * width
-            down = (y * math.cos(angle) - x * math.sin(angle)) / zoom + self.pan_y * share * FINER * height
-            at = torch.stack([down + FINER * height / 2, across + FINER * width / 2])
-            places.append((at + 1e-3).floor().long())  # a hair to the right, where rounding would decide
+            across = (x * math.cos(angle) + y * math.sin(angle)) / zoom + self.pan_x * share * width
+            down = (y * math.cos(angle) - x * math.sin(angle)) / zoom + self.pan_y * share * height
+            places.append(torch.stack([down + height / 2, across + width / 2]))
         return places
+
+    def flow(self, frames: int, height: int, width: int) -> Tensor:
+        """How far what is at each pixel of the first frame has come in each frame, x and y: t 2 h w. The inverse of `looks`."""
+        y = ((torch.arange(height) + 0.5)[:, None] - height / 2).expand(height, width)
+        x = (torch.arange(width) + 0.5 - width / 2).expand(height, width)
+        flows = []
+        for share in self.progress(frames):
+            angle, zoom = math.radians(self.turn * share), self.zoom**share
+            across, down = x - self.pan_x * share * width, y - self.pan_y * share * height
+            to_x = zoom * (across * math.cos(angle) - down * math.sin(angle))
+            to_y = zoom * (across * math.sin(angle) + down * math.cos(angle))
+            flows.append(torch.stack([to_x - x, to_y - y]))
+        return torch.stack(flows)
 
 
 class Canvas:

@@ -47,7 +47,7 @@ class Options(TypedDict, total=False):
     original: "FramesSource"  # frames that strength and mask refer to, or a video file
     mask: "ImageSource | Sequence[float]"  # 1 keeps `original`, 0 makes new: [T], [H,W] or [T,H,W], or an image file
     lock: int  # the frame at which the image stands exactly, in the latents; None: it is a guide only
-    strokes: str  # where things go, in pixels of the image: "120,80 -> 180,90; radius 30; until 0.6; noise 0.3; ease-in-out", any part of it
+    strokes: str  # where things go, in pixels of the image: "120,80 -> 180,90; radius 30; until 0.6; noise 0.3; ease-in-out", any part of it; or "camera pan 0.25 0, zoom 1.2"
     brush: "ImageSource"  # white is what may move, and with strokes what does; all else stands still
     brush_to: "ImageSource"  # in place of strokes: where what is brushed comes to lie
     flow: "str | os.PathLike[str] | np.ndarray | Tensor"  # likewise: [T or 1,H,W,2], how far each pixel comes, or a .npy file

@@ -2,7 +2,7 @@
 
 As in Time-to-Move (Singer et al. 2025), whose user cuts and drags by hand. What moves is splatted forward, so that it stays on top and
 takes nothing else along; where it was, the picture is filled from around by a pyramid (push-pull, Gortler et al. 1996), so that no
-second copy stays behind.
+second copy stays behind. Where a camera moves, all of the picture does, and it is looked up as the camera sees it.
 """
 
 import math
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..diffusion.noise_path import NoisePath
 from .flow import Moves
 
 MOST_FINER = 4  # samples to a pixel, each way
@@ -37,6 +38,17 @@ def animate_layer(picture: Tensor, moves: Moves) -> Animation:
         covers.append(cover)
         came.append(shift)
     return Animation(torch.stack(frames), torch.stack(covers), layer, torch.stack(came))
+
+
+def animate_view(picture: Tensor, path: NoisePath, frames: int) -> tuple[Tensor, Tensor]:
+    """What a camera sees of a picture [3,h,w] along its path, [t,3,h,w], and where the picture reaches, [t,h,w]; beyond it is mirrored."""
+    looks = torch.stack(path.looks(frames, *picture.shape[1:]))  # t 2 h w
+    size = torch.tensor(picture.shape[1:])[:, None, None]
+    grid = (looks * 2 / size - 1).flip(1).movedim(1, -1)  # x y, from -1 to 1
+    stands = [share == 0 for share in path.progress(frames)]
+    views = F.grid_sample(picture.expand(frames, -1, -1, -1), grid, "bicubic", "reflection", align_corners=False)
+    views = torch.where(torch.tensor(stands)[:, None, None, None], picture, views.clamp(-1, 1))
+    return views, (grid.abs().amax(-1) <= 1).float()
 
 
 def widen(layer: Tensor) -> Tensor:

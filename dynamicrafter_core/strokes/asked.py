@@ -10,7 +10,9 @@ from .drawing import Strokes
 def read_asked(mode: str, given: Mapping[str, Any]) -> Strokes:
     strokes = Strokes.read(given.get("strokes", ""))
     if asks_something(strokes, *map(given.get, ("brush", "brush_to", "flow"))):
-        name = "strokes" if strokes.lines else "flow" if given.get("flow") is not None else "brush"
+        name = (
+            "strokes" if strokes.lines or strokes.camera.moves else "flow" if given.get("flow") is not None else "brush"
+        )
         if mode != "animate":
             raise InputError(f"only a clip that animates one image takes {name}; leave that out.")
         if taken := [other for other in ("mask", "original", "lock", "freeinit") if other in given]:
@@ -26,7 +28,12 @@ def read_asked(mode: str, given: Mapping[str, Any]) -> Strokes:
 
 def asks_something(strokes: Strokes, brush: Any, brush_to: Any, flow: Any) -> bool:
     """Whether any of them asks for something; what cannot be together is refused."""
-    asked = {"strokes": bool(strokes.lines), "flow": flow is not None, "brush-to": brush_to is not None}
+    asked = {
+        "strokes": bool(strokes.lines),
+        "a camera": strokes.camera.moves,
+        "flow": flow is not None,
+        "brush-to": brush_to is not None,
+    }
     ways = [name for name, there in asked.items() if there]
     if len(ways) > 1:
         raise InputError(f"{ways[0]} and {ways[1]} both say where things go; give one of them.")
@@ -36,6 +43,7 @@ def asks_something(strokes: Strokes, brush: Any, brush_to: Any, flow: Any) -> bo
         )
     if strokes != Strokes() and not ways:
         raise InputError(
-            "strokes tell how to move but not where; give a stroke such as '120,80 -> 180,90', a flow, or brush-to."
+            "strokes tell how to move but not where; give a stroke such as '120,80 -> 180,90', a camera such as 'camera pan 0.25 0', a flow, "
+            "or brush-to."
         )
     return bool(ways) or brush is not None

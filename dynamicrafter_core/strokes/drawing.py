@@ -1,7 +1,7 @@
-"""Strokes as a text: where things of the picture go, and how firmly a clip is led there."""
+"""Strokes as a text: where things of the picture go, or all of it before a moving camera, and how firmly a clip is led there."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..checks import check_number
 from ..diffusion.noise_path import EASINGS, Easing, NoisePath
@@ -11,6 +11,7 @@ Point = tuple[float, float]  # x to the right and y down, in pixels of the pictu
 Line = tuple[Point, ...]
 
 MOST_STROKES = 64
+STANDS = NoisePath()
 UNTIL, NOISE = 0.6, 0.3  # where none is given
 _EXAMPLE = "'120,80 -> 180,90'"
 _NUMBERS = {"radius": "radius", "until": "until", "noise": "noise"}
@@ -27,6 +28,7 @@ class Strokes:
     until: float = UNTIL  # the share of the run in which what moves is led
     noise: float = NOISE  # the share of the noise's variance that moves along
     easing: Easing = "linear"
+    camera: NoisePath = STANDS  # in place of lines: the whole picture as a moving camera sees it
 
     def __post_init__(self) -> None:
         check_number("the strokes' radius", self.radius, 0, 100_000)
@@ -42,12 +44,17 @@ class Strokes:
 
     @classmethod
     def read(cls, text: str) -> "Strokes":
-        """ "120,80 -> 180,90; 20,30 -> 40,30 -> 60,50; radius 30; until 0.6; noise 0.3; ease-in-out", of which any part may be left out."""
+        """ "120,80 -> 180,90; 20,30 -> 40,30 -> 60,50; radius 30; until 0.6; noise 0.3; ease-in-out", of which any part may be left out.
+
+        In place of strokes "camera pan 0.25 0, zoom 1.2" moves all of the picture.
+        """
         lines: list[Line] = []
-        given: dict[str, float | str] = {}
+        given: dict[str, float | str | NoisePath] = {}
         for part in filter(None, (part.strip() for part in text.replace("\n", ";").split(";"))):
             word, *values = part.split()
-            if "->" in part:
+            if word == "camera":
+                given["camera"] = NoisePath.read(part.removeprefix(word))
+            elif "->" in part:
                 lines.append(_line(part))
             elif word in EASINGS and not values:
                 given["easing"] = word
@@ -56,8 +63,8 @@ class Strokes:
                     (given[_NUMBERS[word]],) = map(float, values)
                 except (KeyError, ValueError):
                     raise InputError(
-                        f"strokes hold {part!r}; give strokes such as {_EXAMPLE}, and 'radius 30', 'until 0.6', 'noise 0.3' or "
-                        "'ease-in-out', with semicolons between."
+                        f"strokes hold {part!r}; give strokes such as {_EXAMPLE} or 'camera pan 0.25 0', and 'radius 30', 'until 0.6', "
+                        "'noise 0.3' or 'ease-in-out', with semicolons between."
                     ) from None
         return cls(tuple(lines), **given)  # type: ignore[arg-type]  # checked there
 
@@ -73,6 +80,11 @@ class Strokes:
                 raise InputError(
                     f"the stroke {tell(line)} leads far out of the picture, which is {width}x{height} pixels; give pixels of the picture."
                 )
+
+    @property
+    def view(self) -> NoisePath:
+        """The camera's path, eased as strokes are unless it is eased by itself."""
+        return replace(self.camera, easing=self.easing) if self.camera.easing == "linear" else self.camera
 
     def progress(self, frames: int) -> list[float]:
         """How much of its way lies behind what moves at each frame, 0 to 1."""

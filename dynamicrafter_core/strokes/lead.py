@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ..diffusion.noise import NoisePrior
 from ..diffusion.noise_path import FINER, Canvas
-from .animation import Animation, animate_layer
+from .animation import Animation, animate_layer, animate_view
 from .drawing import Strokes
 from .flow import Frame, Moves, moves_between, moves_of_flow, moves_of_strokes
 
@@ -76,6 +76,8 @@ def make_lead(
     flow: Any = None,
 ) -> Lead:
     """`picture` [3,H,W] and the masks [H,W] fill the frame; `factor`: pixels along a side that one latent covers."""
+    if strokes.camera.moves and brush is None:
+        return _lead_of_camera(picture, frames, factor, strokes)
     moves = _moves(frame, frames, strokes, brush, brush_to, flow)
     if moves is None:
         return Lead(picture.expand(frames, -1, -1, -1), None, _kept(brush, factor), 0.0, None)
@@ -86,12 +88,25 @@ def make_lead(
     return Lead(made.frames, weight, keep, strokes.until, _carried(made, factor, strokes.noise))
 
 
+def _lead_of_camera(picture: Tensor, frames: int, factor: int, strokes: Strokes) -> Lead:
+    """All of the picture moves, and what comes into view is the model's to make."""
+    views, known = animate_view(picture, strokes.view, frames)
+    weight = F.avg_pool2d(known[:, None], factor)[:, 0]
+    carried = None
+    if strokes.noise:
+        places = strokes.view.places(frames, *weight.shape[1:])
+        carried = CarriedNoise(tuple(places), torch.ones_like(weight, dtype=torch.bool), strokes.noise)
+    return Lead(views, weight, None, strokes.until, carried)
+
+
 def _moves(
     frame: Frame, frames: int, strokes: Strokes, brush: Tensor | None, brush_to: Tensor | None, flow: Any
 ) -> Moves | None:
     if strokes.lines:
         strokes.check(*frame.picture)
         return moves_of_strokes(strokes, frame, frames, brush)
+    if strokes.camera.moves and brush is not None:
+        return Moves(strokes.view.flow(frames, frame.height, frame.width), brush)
     if flow is not None:
         return moves_of_flow(flow, strokes, frame, frames, brush)
     return None if brush is None or brush_to is None else moves_between(brush, brush_to, strokes, frames)

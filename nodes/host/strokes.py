@@ -12,6 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...dynamicrafter_core.diffusion.noise import NoisePrior
+from ...dynamicrafter_core.diffusion.noise_path import NoisePath
 from ...dynamicrafter_core.errors import InputError
 from ...dynamicrafter_core.media.images import Fit, fit_image
 from ...dynamicrafter_core.models.layout import to_frames, to_volume
@@ -57,11 +58,13 @@ class StrokesNoise:
         return to_frames(self.carried.apply(to_volume(plain, len(plain)), generator))
 
 
-def read_strokes(text: str, radius: float, until: float, noise: float, easing: Any) -> Strokes:
+def read_strokes(text: str, radius: float, until: float, noise: float, easing: Any, camera: str = "") -> Strokes:
     read = Strokes.read(text)
     if read != Strokes(read.lines):
-        raise InputError("strokes hold more than strokes; set radius, until, noise share and easing beside them.")
-    return Strokes(read.lines, radius, until, noise, easing)
+        raise InputError(
+            "strokes hold more than strokes; set radius, until, noise share, easing and camera beside them."
+        )
+    return Strokes(read.lines, radius, until, noise, easing, NoisePath.read(camera))
 
 
 def lead_along(
@@ -79,7 +82,8 @@ def lead_along(
     flow: Any,
 ) -> Led:
     family, samples = family_of(model, NODE), latent["samples"]
-    moving = Strokes() if not strokes.lines and flow is None and brush_to is None else strokes
+    lead_somewhere = strokes.lines or strokes.camera.moves or flow is not None or brush_to is not None
+    moving = strokes if lead_somewhere else Strokes()
     if not asks_something(moving, brush, brush_to, flow):
         plain = SharedNoise(seed, NoisePrior(), read(positive, FRAMES) or 0)
         return Led(model, positive, negative, latent, plain, "nothing is drawn")

@@ -18,7 +18,7 @@ VIDEO = torch.from_numpy(np.stack([picture(seed, WIDTH, HEIGHT) for seed in rang
 BRUSH = np.zeros((40, 60), np.float32)
 BRUSH[:, :30] = 1
 
-# Option -> its value; texts of the same option are joined with commas.
+# Option -> its value; texts of the same option are joined.
 CONTROLS: dict[str, dict[str, Any]] = {
     "shared noise": {"noise": "mixed 1"},
     "camera path in the noise": {"noise_path": "pan 0.25 0"},
@@ -43,6 +43,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "mask": {"mask": [1.0] * 2 + [0.0] * 2, "original": VIDEO},
     "fresh noise 0 (eta)": {"eta": 0.0},
     "strokes": {"strokes": "20,20 -> 40,20; until 0.9"},
+    "camera that leads": {"strokes": "camera pan 0.25 0; until 0.9"},
     "motion brush": {"brush": BRUSH},
     "windows": {"window": 3, "overlap": 1},
     "locked frame": {"lock": 1},
@@ -89,7 +90,8 @@ def joined(*options: Mapping[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for each in options:
         for name, value in each.items():
-            made[name] = f"{made[name]}, {value}" if name in ("motion", "guidance_limits") and name in made else value
+            mark = {"motion": ", ", "guidance_limits": ", ", "strokes": "; "}.get(name)
+            made[name] = f"{made[name]}{mark}{value}" if mark and name in made else value
     return made
 
 

@@ -97,6 +97,30 @@ def test_masks_and_flows_lead_as_a_stroke_does(load, scene, draw) -> None:
         torch.testing.assert_close(other, first, atol=1e-2, rtol=1e-2)
 
 
+def test_a_camera_leads_the_whole_picture(load, scene, sample, draw, image, ours) -> None:
+    made = scene(load())
+    led = draw(made, camera="pan 0.5 0")
+    samples = led.latent["samples"]
+    (detail,) = led.positive[0][1]["dynamicrafter_concat"]
+    assert torch.equal(detail[1:], samples[1:]) and (led.latent["noise_mask"] == 1).all()
+    path = ours("dynamicrafter_core.diffusion.noise_path").NoisePath(pan_x=0.5)
+    picture = image()[0].movedim(-1, 0) * 2 - 1
+    views, _ = ours("dynamicrafter_core.strokes.animation").animate_view(picture, path, 4)
+    with torch.inference_mode():
+        encoded = made.vae.encode(((views + 1) / 2).movedim(1, -1))
+    torch.testing.assert_close(samples, encoded, atol=1e-4, rtol=1e-4)
+    mask = led.model.model_options["denoise_mask_function"]
+    around = {"model": SimpleNamespace(inner_model=made.model.model), "sigmas": None}
+    early = mask(made.model.model.model_sampling.sigmas[800][None].expand(4), torch.ones(4, 1, 8, 8), around)
+    assert (early[0] == 0).all() and (early[-1, ..., :4] == 0).all() and (early[-1, ..., 4:] == 1).all()
+    noise = draw(made, camera="pan 0.5 0", noise_share=1.0).noise.generate_noise(made.latent)
+    torch.testing.assert_close(noise[-1, ..., :4], noise[0, ..., 4:], atol=1e-4, rtol=0)
+    for node in ("DynamiCrafterSampler", "KSampler"):
+        assert not torch.isclose(sample(led, node), sample(made, node)).all()
+    still = draw(made, camera="zoom 1")
+    assert still.model is made.model and still.latent is made.latent
+
+
 def test_noise_moves_along(load, scene, draw, noise_of) -> None:
     made = scene(load())
     noise = draw(made, strokes=STROKE, brush=square(8), noise_share=1.0).noise.generate_noise(made.latent)
@@ -109,7 +133,10 @@ def test_noise_moves_along(load, scene, draw, noise_of) -> None:
     ("given", "message"),
     [
         ({"strokes": "900,1 -> 2,3"}, "starts outside the picture, which is 64x64 pixels"),
-        ({"strokes": "1,2 -> 3,4; radius 9"}, "set radius, until, noise share and easing beside them"),
+        ({"strokes": "1,2 -> 3,4; radius 9"}, "set radius, until, noise share, easing and camera beside them"),
+        ({"strokes": "camera zoom 2"}, "set radius, until, noise share, easing and camera beside them"),
+        ({"strokes": STROKE, "camera": "zoom 2"}, "strokes and a camera both say where things go"),
+        ({"camera": "dolly 2"}, "the camera path holds 'dolly 2'"),
         ({"strokes": STROKE, "flow": torch.zeros(1, 8, 8, 2)}, "both say where things go"),
         ({"brush_to": torch.ones(1, 64, 64)}, "brush is missing"),
         ({"strokes": STROKE, "flow": None, "brush": torch.ones(2, 64, 64)}, "brush holds 2 masks: give one"),
