@@ -46,9 +46,12 @@ document.querySelectorAll("video").forEach((video) => {
   watch.observe(video)
 })
 const all = [...document.querySelectorAll("figure, li")], box = document.querySelector("input"), shown = document.querySelector("output")
+const failed = document.querySelector("details")
 const find = () => {
   const words = box.value.toLowerCase().split(/\\s+/)
   for (const one of all) one.hidden = !words.every((word) => one.textContent.toLowerCase().includes(word))
+  if (failed) failed.hidden = !failed.querySelector("li:not([hidden])")
+  if (failed && box.value.trim()) failed.open = true
   shown.textContent = box.value.trim() ? all.filter((one) => !one.hidden).length + " of " + all.length : ""
 }
 box.addEventListener("input", find)

@@ -74,7 +74,7 @@ def test_clips_and_failures_are_found_by_words(page: Any) -> None:
     box.fill("SEA 17")
     assert page.evaluate(SHOWN) == ["n17"]
     assert page.locator("output").inner_text() == f"1 of {CLIPS + 3}"
-    assert not page.locator("li").first.is_visible()
+    assert not page.locator("li").first.is_visible() and not page.locator("summary").is_visible()
     box.fill("steps is")
     assert page.evaluate(SHOWN) == [] and page.locator("li").first.is_visible()
     box.fill("")
@@ -84,5 +84,7 @@ def test_clips_and_failures_are_found_by_words(page: Any) -> None:
 def test_many_failures_do_not_hide_the_clips(page: Any, tmp_path: Path) -> None:
     page.goto(write_report(tmp_path, OPEN + 1).as_uri())
     assert not page.locator("li").first.is_visible() and page.locator("video").first.is_visible()
-    page.locator("summary").click()
+    page.locator("input").fill("bad61")
+    assert page.locator("li:visible").count() == 1
+    page.locator("input").fill("")
     assert page.locator("li").count() == OPEN + 1 and page.locator("li").first.is_visible()
