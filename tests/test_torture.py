@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -83,13 +84,15 @@ def test_a_planted_fault_is_found(fault: str, told: str, drive: Callable) -> Non
 
 
 @pytest.mark.slow
-def test_a_planted_hang_is_found(drive: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_hang_is_found(drive: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from benchmarks.torture import runner
 
     monkeypatch.setattr(runner, "LIMIT", 1.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     tally = drive("tests.planted:HANG", range(6), 60.0)
     assert {found.text for found in tally.found} == {"hangs for more than 1 s"}
     assert 0 < len(tally.found) < tally.tried == 6
+    assert list(tmp_path.iterdir()) == []  # whom it kills leaves nothing behind
 
 
 @pytest.mark.slow
