@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import repository
@@ -82,13 +84,15 @@ def test_a_planted_fault_is_found(fault: str, told: str, drive: Callable) -> Non
 
 
 @pytest.mark.slow
-def test_a_planted_hang_is_found(drive: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_hang_is_found(drive: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from benchmarks.torture import runner
 
     monkeypatch.setattr(runner, "LIMIT", 1.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     tally = drive("tests.planted:HANG", range(6), 60.0)
     assert {found.text for found in tally.found} == {"hangs for more than 1 s"}
     assert 0 < len(tally.found) < tally.tried == 6
+    assert list(tmp_path.iterdir()) == []  # whom it kills leaves nothing behind
 
 
 @pytest.mark.slow
@@ -121,3 +125,28 @@ assert disk.judged(planted.LEAVES_BEHIND, out, {}, status) == ("finding", ".mode
 """
     told = subprocess.run([sys.executable, "-c", code], cwd=repository.ROOT, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
+
+
+def test_a_wrong_report_of_a_batch_is_found(drive: Callable, tmp_path: Path) -> None:
+    from benchmarks.torture.cluster import wrong_report
+    from dynamicrafter_core.batch.render import Result
+    from dynamicrafter_core.batch.report import Report
+
+    def write(*results: Result) -> None:
+        report = Report(tmp_path, 3)
+        report.results = dict(enumerate(results))
+        report.write()
+
+    good = [Result(number, f"n{number}", "", "made", tmp_path / f"n{number}.mp4") for number in range(2)]
+    bad = Result(2, "bad", "", "failed", error="steps is 0; give 1 or more.")
+    for result in good:
+        (tmp_path / f"{result.name}.mp4").touch()
+    write(*good, bad)
+    assert wrong_report(tmp_path, ["n0", "n1"], ["bad"]) == []
+    assert wrong_report(tmp_path, ["n0", "n1", "n2"], ["bad"])[0] == "results.jsonl does not have each job once"
+    write(*good, good[0])
+    assert "results.jsonl does not have each job once" in wrong_report(tmp_path, ["n0", "n1"], [])
+    assert "report.html does not show each clip once" in wrong_report(tmp_path, ["n0", "n1"], [])
+    write(*good, bad)
+    (tmp_path / ".n0.mp4.part").touch()
+    assert wrong_report(tmp_path, ["n0", "n1"], ["bad"]) == ["there is another file in the output folder"]

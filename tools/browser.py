@@ -164,14 +164,20 @@ class Tab:
 
 
 @contextmanager
-def open_tab(server: comfyui.ComfyUI, browser: str, width: int = 1600, height: int = 900) -> Iterator[Tab]:
+def open_page(browser: str, width: int = 1600, height: int = 900) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=list(FLAGS))
         try:
-            tab = Tab(chromium.new_page(viewport={"width": width, "height": height}), server)
-            tab.start()
-            yield tab
+            yield chromium.new_page(viewport={"width": width, "height": height})
         finally:
             chromium.close()
+
+
+@contextmanager
+def open_tab(server: comfyui.ComfyUI, browser: str, width: int = 1600, height: int = 900) -> Iterator[Tab]:
+    with open_page(browser, width, height) as page:
+        tab = Tab(page, server)
+        tab.start()
+        yield tab

@@ -2,10 +2,13 @@
 
 python -m benchmarks.torture                            every surface for a minute, from seed 0
 python -m benchmarks.torture jobs cli --minutes 60      these for an hour each
+python -m benchmarks.torture soak --prompts 500         500 prompts in one ComfyUI
+python -m benchmarks.torture ray --jobs 60              60 jobs on two nodes of Ray, one of which is lost
 python -m benchmarks.torture jobs --seed 4711 --once    one trial again, in this process, with its trace
 """
 
 import argparse
+import importlib.util
 import itertools
 import sys
 import tempfile
@@ -18,6 +21,8 @@ from .runner import Found, Tally, drive
 from .surface import Room, chance_of
 
 API = "api"
+SOAK = "soak"
+RAY = "ray"
 COMMANDS = ("convert", "save", "batch", "film", "train")
 KILLS = {f"kill-{name}": f"kill -9 at a random moment of {name}, and once more without" for name in COMMANDS}
 DISKS = {f"disk-{name}": f"{name} on a disk that is full or read-only, and two of it at once" for name in COMMANDS}
@@ -55,15 +60,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.torture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = [*FUZZERS, API, *KILLS, *DISKS]
+    names = [*FUZZERS, API, SOAK, RAY, *KILLS, *DISKS]
     parser.add_argument("surfaces", nargs="*", metavar="SURFACE", help=f"any of {', '.join(names)} (default: all)")
     parser.add_argument("--minutes", type=float, default=1.0, help="for each surface (default: 1)")
     parser.add_argument("--kills", type=int, default=20, help="for each command that is killed (default: 20)")
+    parser.add_argument("--prompts", type=int, default=40, help="of the soak (default: 40)")
+    parser.add_argument("--jobs", type=int, default=20, help="of the batch on Ray (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the first trial; the next has the next (default: 0)")
     parser.add_argument("--once", action="store_true", help="only that trial, in this process, with its trace")
     options = parser.parse_args(arguments)
     if unknown := set(options.surfaces) - set(names):
         parser.error(f"there is no surface {min(unknown)}; the surfaces are {', '.join(names)}")
+    if importlib.util.find_spec("ray") is None:
+        if RAY in options.surfaces:
+            parser.error("Ray is not installed; run 'pip install \"dynamicrafter[ray]\"'")
+        names.remove(RAY)
     if options.once:
         if len(options.surfaces) != 1 or options.surfaces[0] not in FUZZERS:
             parser.error(f"--once takes one of {', '.join(FUZZERS)}")
@@ -71,14 +82,15 @@ def main(arguments: list[str] | None = None) -> int:
     rows = []
     for name in options.surfaces or names:
         sys.stderr.write(f"{name} ...\n")
-        rows.append(attack(name, options.seed, 60 * options.minutes, options.kills))
+        rows.append(attack(name, options))
         sys.stderr.write(f"{rows[-1]}\n")
     sys.stdout.write(table(rows))
     return 1 if any(row.tally.found for row in rows) else 0
 
 
-def attack(name: str, seed: int, seconds: float, kills: int) -> Row:
+def attack(name: str, options: argparse.Namespace) -> Row:
     known: set[str] = set()
+    seed, seconds = options.seed, 60 * options.minutes
 
     def tell(found: Found) -> None:
         kind = found.text.split(":")[0]
@@ -92,11 +104,19 @@ def attack(name: str, seed: int, seconds: float, kills: int) -> Row:
         from .api import WHAT, besiege
 
         return Row(name, WHAT, besiege(seconds, seed, tell))
+    if name == SOAK:
+        from . import soak
+
+        return Row(name, soak.WHAT, soak.Soak(options.prompts, seed, tell).run(sys.stderr.write))
+    if name == RAY:
+        from . import cluster
+
+        return Row(name, cluster.WHAT, cluster.lose(options.jobs, seed, tell))
     command = name.split("-")[1]
     if name in KILLS:
         from .kills import kill_often
 
-        return Row(name, KILLS[name], kill_often(command, kills, seed, tell))
+        return Row(name, KILLS[name], kill_often(command, options.kills, seed, tell))
     from .disk import disturb
 
     return Row(name, DISKS[name], disturb(command, seconds, seed, tell))

@@ -31,25 +31,24 @@ def surface_at(place: str) -> Surface:
     return getattr(importlib.import_module(module), name)
 
 
-def main(place: str) -> None:
+def main(place: str, name: str) -> None:
     seeds, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", encoding="utf-8")
     # A trial that reads /dev/stdin takes no seed away, and what native code prints is no answer.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     faulthandler.enable()
     surface = surface_at(place)
-    with tempfile.TemporaryDirectory(prefix="torture-") as name:
-        if surface.prepare is not None:
-            surface.prepare()
-        tempfile.tempdir = str(Path(name) / "room" / "out")
-        _limit_memory()
-        guard, room = Guard(), Room(Path(name) / "room")
-        _answer(answers, {"ready": True})
-        for line in seeds:
-            faulthandler.dump_traceback_later(LIMIT - 0.5)  # where it hangs, for the report
-            outcome, text = attempt(surface, int(line), room, guard)
-            faulthandler.cancel_dump_traceback_later()
-            _answer(answers, {"seed": int(line), "outcome": outcome, "text": text})
+    if surface.prepare is not None:
+        surface.prepare()
+    tempfile.tempdir = str(Path(name) / "room" / "out")
+    _limit_memory()
+    guard, room = Guard(), Room(Path(name) / "room")
+    _answer(answers, {"ready": True})
+    for line in seeds:
+        faulthandler.dump_traceback_later(LIMIT - 0.5)  # where it hangs, for the report
+        outcome, text = attempt(surface, int(line), room, guard)
+        faulthandler.cancel_dump_traceback_later()
+        _answer(answers, {"seed": int(line), "outcome": outcome, "text": text})
 
 
 def attempt(surface: Surface, seed: int, room: Room, guard: Guard) -> tuple[str, str]:
@@ -113,4 +112,4 @@ def _limit_memory() -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -76,6 +77,11 @@ def written(chance: Random) -> tuple[str, bytes]:
     return ".jsonl", "\n".join(lines).encode("utf-8", "replace")
 
 
+MADE = re.compile(
+    r": [\d.]+ s  \(\d+ done, "
+)  # the line of a job that was made, which may stand before that of a failure
+
+
 def make_jobs(chance: Random, room: Room) -> Callable[[], object]:
     furnish(room)
     suffix, content = written(chance)
@@ -100,7 +106,7 @@ def make_jobs(chance: Random, room: Room) -> Callable[[], object]:
         if status == 2:
             raise InputError(said.strip().splitlines()[-1])
         if status == 1:
-            raise InputError(said.strip().splitlines()[0])
+            raise InputError(next(line for line in said.splitlines() if line.strip() and not MADE.search(line)))
 
     return attempt
 

@@ -74,7 +74,8 @@ def drive(
 class Child:
     def __init__(self, place: str) -> None:
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the child)
-        command = [sys.executable, "-B", "-m", "benchmarks.torture.child", place]
+        self.folder = tempfile.TemporaryDirectory(prefix="torture-", ignore_cleanup_errors=True)  # the child is killed
+        command = [sys.executable, "-B", "-m", "benchmarks.torture.child", place, self.folder.name]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT
         )
@@ -122,6 +123,7 @@ class Child:
         self.process.kill()
         self.process.wait()
         self.errors.close()
+        self.folder.cleanup()
 
     def _listen(self) -> None:
         assert self.process.stdout is not None

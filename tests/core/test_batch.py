@@ -263,7 +263,7 @@ def test_the_report_tells_all_and_trusts_nobody(folder: Path, model: str, capsys
     path = lines(folder / "jobs.jsonl", {"image": "p0.png", "prompt": evil}, {"image": evil}, {"image": "p1.png"})
     assert main(["batch", str(path), "-o", "out", "-m", model, "--set", "steps=1"]) == 1
     page = Path("out/report.html").read_text()
-    assert "2 clips, 1 failed" in page and "<script>" not in page and "&lt;script&gt;" in page
+    assert "2 clips, 1 failed" in page and page.count("<script>") == 1 and evil not in page and "&lt;script&gt;" in page
     assert 'src="0001-p0.mp4"' in page and 'src="0003-p1.mp4"' in page
     entries = [json.loads(line) for line in Path("out/results.jsonl").read_text().splitlines()]
     assert [entry["state"] for entry in entries] == ["done", "failed", "done"]

@@ -1,20 +1,15 @@
 """A batch on a real Ray cluster of two nodes: a worker and a node are lost in the middle, and no clip is."""
 
-import contextlib
 import os
 import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
-import repository
 from micro import ANIMATE, FRAMES, picture
 from PIL import Image
+from ray_nodes import Node, end, two_nodes, workers
 
 from dynamicrafter_core import render
 from dynamicrafter_core.media.frames import read_clip
@@ -27,79 +22,12 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="it finds Ray's processes in /proc"),
 ]
-Node: TypeAlias = "subprocess.Popen[bytes]"
-MEMORY = str(100 * 2**20)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start_node(*arguments: str) -> Node:
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus", "2", *arguments]
-    environ = {
-        **os.environ,
-        "PYTHONPATH": str(repository.ROOT),
-        "OMP_NUM_THREADS": "1",
-        "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
-    }
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(
-        [*command, "--object-store-memory", MEMORY, "--disable-usage-stats"],
-        env=environ,
-        stdout=quiet,
-        stderr=quiet,
-        start_new_session=True,
-    )
 
 
 @pytest.fixture
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Node, Node]]:
-    """The address of a cluster, and its two nodes."""
-    folder = tmp_path_factory.getbasetemp().parent / f"ray{os.getpid()}"  # short: sockets lie in it
-    port = free_port()
-    common = ("--include-dashboard", "false", "--temp-dir", str(folder))
-    head = start_node("--head", "--node-ip-address", "127.0.0.1", "--port", str(port), *common)
-    address = f"127.0.0.1:{port}"
-    second = None
-    try:
-        until = time.monotonic() + 60
-        while not answers(port) and time.monotonic() < until:
-            time.sleep(0.2)
-        second = start_node("--address", address)
-        ray.init(address=address, log_to_driver=False, logging_level="error")
-        while len([node for node in ray.nodes() if node["Alive"]]) < 2 and time.monotonic() < until + 60:
-            time.sleep(0.2)
-        assert len(ray.nodes()) == 2
-        yield address, head, second
-    finally:
-        ray.shutdown()
-        for node in filter(None, (second, head)):
-            end(node)
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def end(node: Node) -> None:
-    """The node with all its processes, without a farewell."""
-    if node.poll() is None:
-        os.killpg(node.pid, signal.SIGKILL)
-        node.wait(30)
-
-
-def workers(node: Node) -> list[int]:
-    """The actors' processes on a node that have begun: Ray writes what they do into their names."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if b"ray::RemoteWorker" in (path / "cmdline").read_bytes() and os.getsid(int(path.name)) == node.pid:
-                found.append(int(path.name))
-    return found
+    with two_nodes(tmp_path_factory.getbasetemp().parent / f"ray{os.getpid()}") as nodes:
+        yield nodes
 
 
 def test_a_lost_worker_and_a_lost_node_lose_no_clip(

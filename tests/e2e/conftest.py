@@ -39,11 +39,16 @@ def prompt() -> Callable[[str], dict[str, Any]]:
     return read
 
 
-@pytest.fixture(scope="module")
-def tab(server: comfyui.ComfyUI) -> Iterator[browser.Tab]:
+@pytest.fixture(scope="session")
+def chromium() -> str:
     found = browser.find_browser()
     if found is None:
         missing = "there is no Chromium or Chrome here: install one, or set CHROMIUM to its program"
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    with browser.open_tab(server, found) as opened:
+    return found
+
+
+@pytest.fixture(scope="module")
+def tab(server: comfyui.ComfyUI, chromium: str) -> Iterator[browser.Tab]:
+    with browser.open_tab(server, chromium) as opened:
         yield opened

@@ -1,9 +1,8 @@
 """Many prompts in a row, some of them cancelled: memory returns to its level, and results are those of a fresh server.
 
-SOAK=100 in the environment runs the long form.
+The long form is `make torture ARGS="soak --prompts 500"`.
 """
 
-import os
 import random
 import time
 from collections.abc import Callable
@@ -14,10 +13,11 @@ import comfyui
 import numpy as np
 import psutil
 import pytest
+import repository
 import standins
 from PIL import Image
 
-PROMPTS = int(os.environ.get("SOAK", 12))
+PROMPTS = 12
 MEGABYTE = 2**20
 
 
@@ -109,3 +109,47 @@ def test_many_prompts_leave_nothing_behind(
             worst[number] = int(np.abs(pixels(fresh.run(wanted[number])) - results[number]).max())
         # Sums of floats may round another way where memory is aligned another way.
         assert max(worst.values()) <= 1, worst
+
+
+@pytest.fixture
+def soak(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(repository.ROOT))  # no longer than here: the host has a module `nodes` of its own
+    from benchmarks.torture import soak
+
+    return soak
+
+
+@pytest.mark.once
+@pytest.mark.slow
+def test_prompts_of_every_kind_end_as_they_should(host_path: Path, soak: Any) -> None:
+    said: list[str] = []
+    run = soak.Soak(10, 26, lambda found: None)
+    tally = run.run(said.append)
+    assert tally.found == [] and tally.tried == 10
+    assert {run.kinds[number] for number in range(10)} == set(soak.KINDS)
+    assert tally.outcomes["refused"] > 0 and len(run.compared) > 1
+    assert len(run.memory.used) == 10 and run.memory.freed and "memory" in said[-1]
+
+
+def test_a_soak_tells_growing_memory_from_flat(soak: Any) -> None:
+    """Whose level goes up and down with what was asked for last."""
+
+    def memory(growth: float) -> Any:
+        held = [int((1 + growth * number / 500 + 0.05 * (number % 3 == 0)) * 2**30) for number in range(1, 501)]
+        samples = list(enumerate(held, 1))
+        return soak.Memory(samples, samples[::4])
+
+    assert memory(0.0).fault() == memory(0.01).fault() == ""
+    assert memory(0.04).fault().startswith("memory grows")
+    assert soak.Memory([(1, 2**30), (50, 2**31)], [(12, 2**30), (50, 2**31)]).fault() == ""  # too short to tell
+    assert "then 1054.7 MB (+3.0%)" in str(
+        soak.Memory([(100, 2**30), (500, 2**30)], [(110, 2**30), (500, int(1.03 * 2**30))])
+    )
+
+
+def test_a_soak_tells_other_frames(soak: Any, tmp_path: Path) -> None:
+    for number, level in enumerate((0, 3, 3)):
+        Image.new("RGB", (8 + number // 2, 8), (level, 0, 0)).save(tmp_path / f"{number}.png")
+    black, red, wide = (soak.stills([tmp_path / f"{number}.png", tmp_path / "a.mp4"]) for number in range(3))
+    assert black != red and soak.difference(black, red) == "by 3 of 255 at most"
+    assert soak.difference(black, wide).startswith("pictures of") and soak.difference(black, []) == "1 and 0 pictures"
