@@ -59,6 +59,7 @@ class Stage:
     loop: float = 0.0  # share of the interpolated clips that are played forth and back, to end where they began
     dropout: float = 0.05  # p: the text alone is dropped with p, both with p, and the image alone with p
     drop_both: bool = True  # False: where both would be dropped, the text alone is
+    align: bool = False  # True: an autoencoder's latents end as near to the initial one's as a linear map brings them
     still: bool = False  # True: where the text alone is dropped, the clip is its image, which image guidance then holds
     timesteps: Timesteps = Timesteps()
 
@@ -74,6 +75,9 @@ class Recipe:
     stages: tuple[Stage, ...]
     data: Mapping[str, Any]
     model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # part -> its config's figures
+    grow: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # part -> figures of a loaded part that change, see growth.py
     figures: Mapping[str, Any] = field(default_factory=dict)  # of the family record, for this model
     initial: tuple[str, ...] = ()  # checkpoint files to start from; "embedded" is the model that comes with the package
     lora: Mapping[str, Any] | None = None  # train this small addition instead of the weights
