@@ -5,7 +5,8 @@ Keys are `diffusion_model.<layer>.lora_up.weight`, `.lora_down.weight` and `.alp
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,13 @@ class LoraLayer(nn.Module):
         make: dict[str, Any] = {"dtype": layer.weight.dtype, "device": layer.weight.device}
         self.down = nn.Linear(layer.in_features, rank, bias=False, **make)
         self.up = nn.Linear(rank, layer.out_features, bias=False, **make)
-        self.scale = alpha / rank
+        self.scale, self.on = alpha / rank, True
         nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
         nn.init.zeros_(self.up.weight)
         layer.register_forward_hook(self._add)
 
     def _add(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output + self.up(self.down(inputs[0])) * self.scale
+        return output + self.up(self.down(inputs[0])) * self.scale if self.on else output
 
 
 class Lora(nn.Module):
@@ -44,6 +45,17 @@ class Lora(nn.Module):
         super().__init__()
         self.names, self.alpha = names, alpha
         self.layers = nn.ModuleList(layers)
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """The model as it is without the addition."""
+        self._switch(False)
+        yield
+        self._switch(True)
+
+    def _switch(self, on: bool) -> None:
+        for layer in self.layers:
+            layer.on = on  # type: ignore[assignment]
 
 
 def attach_lora(model: Model, settings: Mapping[str, Any], seed: int) -> Lora:

@@ -14,6 +14,7 @@ from ..devices import DTYPES, pick_device, pick_training_dtype
 from ..errors import InputError
 from .checkpointing import checkpoint_stages
 from .clips import Clips
+from .distillation import distillation_loss
 from .evaluate import evaluate
 from .generate import Dials
 from .inputs import encode_clips
@@ -28,6 +29,7 @@ from .seeds import seed_of
 from .sources import make_source
 from .state import Position, RunFolder, seconds_as_words
 
+SAMPLED = ("diffusion", "distillation")  # objectives after which clips can be made
 Progress = Callable[[str], object]
 
 
@@ -154,7 +156,7 @@ class Trainer:
                 saved_at = time.monotonic()
             if up and done < stage.steps:
                 shares.close()
-                if stage.objective == "diffusion":
+                if stage.objective in SAMPLED:
                     with optimiser.averaged():
                         self.so_far = self.export(self.folder.so_far) if ranks.first else None
                 return False
@@ -167,7 +169,7 @@ class Trainer:
     ) -> tuple[Tensor, dict[str, Any]]:
         total = torch.zeros((), device=self.device)
         figures: dict[str, Any] = {}
-        parts = shares.parts(step, self._latents if stage.objective == "diffusion" else None)
+        parts = shares.parts(step, self._latents if stage.objective in SAMPLED else None)
         for numbers, batch in parts:
             rows: Rows = [(self.recipe.seed, stage.name, step, number) for number in numbers]
             match stage.objective:
@@ -176,6 +178,9 @@ class Trainer:
                 case "towers":
                     assert heads is not None
                     loss, figures = towers_loss(self.model, heads, batch, rows)
+                case "distillation":
+                    assert self.lora is not None
+                    loss, figures = distillation_loss(self.model, self.lora, batch, stage, self.schedule, rows)
                 case _:
                     loss, figures = diffusion_loss(self.model, batch, stage, self.schedule, rows)
             (loss / len(parts)).backward()  # type: ignore[no-untyped-call]
