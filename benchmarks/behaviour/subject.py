@@ -13,6 +13,7 @@ from torch import Tensor
 from dynamicrafter_core.training.clips import Clips, MovedClips, ProceduralClips
 from dynamicrafter_core.training.evaluate import opposite_captions
 from dynamicrafter_core.training.generate import Dials, decode, generate, picture_latents
+from dynamicrafter_core.training.lora import merge_lora
 from dynamicrafter_core.training.measures import nearest_frame
 from dynamicrafter_core.training.model import Model, load_model
 from dynamicrafter_core.training.motion_judge import Seen, see_motion
@@ -50,13 +51,18 @@ class Subject:
     cfg: float | None = None
     split: str = "held-out"
     pack: str = ""  # of real pictures; empty: the one in the cache
+    lora: Path | None = None
+    eta: float = Dials.eta
     model: Model = field(init=False)
     dials: Dials = field(init=False)
 
     def __post_init__(self) -> None:
         self.model = load_model([self.path], self.device, self.dtype)
+        if self.lora:
+            merge_lora(self.model, self.lora)
         family = self.model.family
-        self.dials = Dials(steps=self.steps or family.steps, text_scale=family.cfg if self.cfg is None else self.cfg)
+        cfg = family.cfg if self.cfg is None else self.cfg
+        self.dials = Dials(steps=self.steps or family.steps, text_scale=cfg, eta=self.eta)
         self.motions = self.motions or taught_motions(self.path)
         self.frames, self.fs = family.frames, family.fs_default or 12
         self.fs_range = family.fs_range or (8, 32)

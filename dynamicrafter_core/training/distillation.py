@@ -50,7 +50,7 @@ def answer_that_leads(ddim: DDIM, k: int, x: Tensor, there: Tensor) -> Tensor:
 
 def _teach(model: Model, given: Conditioned, x: Tensor, student: DDIM, k: int, settings: Distillation) -> Tensor:
     """Where the teacher's guided substeps lead from x, the student's state before its step k."""
-    ends = [*student.timesteps, 0]
+    ends = [*student.timesteps, -1]  # behind timestep 0, as trailing timesteps are spaced
     between = torch.linspace(ends[k], ends[k + 1], settings.substeps + 1)[:-1].round().int().tolist()
     run = [*between, *student.timesteps[k + 1 :]]  # DDIM's last step is another, so the run goes on to its end
     ddim = DDIM(student.schedule, sorted(set(run)), 0)

@@ -104,3 +104,30 @@ def save_lora(path: Path, lora: Lora, notes: Mapping[str, Any]) -> Path:
     metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in notes.items()}
     write_tensors(path, tensors, metadata)
     return path
+
+
+@torch.no_grad()
+def merge_lora(model: Model, path: Path) -> None:
+    """Add what the file holds to the UNet's weights, for good."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path} cannot be read as a LoRA ({error}); give a file that `dynamicrafter train` made."
+        ) from error
+    weights = dict(model.part("unet").named_parameters())
+    for name in tensors:
+        layer = name.removeprefix("diffusion_model.").removesuffix(".lora_up.weight")
+        if not name.endswith(".lora_up.weight"):
+            continue
+        up, down = tensors[name], tensors[name.replace("lora_up", "lora_down")]
+        weight = weights.get(f"{layer}.weight")
+        if weight is None or weight.shape != (up.shape[0], down.shape[1]):
+            raise InputError(
+                f"{path} is no LoRA of this model, which has no layer {layer} of {up.shape[0]} by {down.shape[1]}."
+            )
+        scale = float(tensors[name.replace("lora_up.weight", "alpha")]) / up.shape[1]
+        weight += (up @ down * scale).to(weight)

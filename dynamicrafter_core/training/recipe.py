@@ -112,7 +112,7 @@ def recipes_folder() -> Path:
 
 
 def read_recipe(given: str | os.PathLike[str]) -> Recipe:
-    """A JSON file, or the name of a recipe that comes with the package (embedded, pictures, tiny)."""
+    """A JSON file, or the name of a recipe that comes with the package (embedded, few_steps, pictures, tiny)."""
     path = Path(given)
     if not path.suffix and not os.path.exists(path):
         path = recipes_folder() / f"{path.name}.json"
