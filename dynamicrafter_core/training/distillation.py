@@ -35,8 +35,12 @@ def distillation_loss(
     t = torch.full((len(given.z),), student.timesteps[k], device=given.z.device)
     noise = normal([(*row, "noise") for row in rows], *given.z.shape[1:], device=given.z.device)
     x = schedule.q_sample(given.z, t, noise)
+    unet = model.part("unet")
+    was_training = unet.training
     with torch.no_grad(), lora.silent():
+        unet.eval()  # a teacher without dropout
         there = _teach(model, given, x, student, k, stage.distillation)
+        unet.train(was_training)
     wanted = answer_that_leads(student, k, x, there)
     return F.mse_loss(predict(model, given, x, t), wanted), {}
 
