@@ -77,6 +77,7 @@ class Stage:
 
     kl: float = 1e-6  # autoencoder
     perceptual: float = 1.0
+    equivariance: float = 0.0  # share of pictures whose latents are moved a little before they are decoded
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _stage(raw: Any, where: str) -> Stage:
     check_integer(f"{where}: timesteps.high", timesteps.high, timesteps.low, 999)
     check_integer(f"{where}: distillation.steps", distillation.steps, 1, 1000)
     check_integer(f"{where}: distillation.substeps", distillation.substeps, 1, 1000)
-    for name in ("vdg", "random_frame", "interpolate", "loop", "dropout", "last_lr"):
+    for name in ("vdg", "random_frame", "interpolate", "loop", "dropout", "last_lr", "equivariance"):
         check_number(f"{where}: {name}", getattr(stage, name), 0, 1)
     check_number(f"{where}: lr", stage.lr, 0)
     return stage
