@@ -53,6 +53,8 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="of sampling (the model's own)")
     parser.add_argument("--cfg", type=float, help="text scale (the model's own)")
     parser.add_argument("--speed", choices=PRESETS, default="exact", help="preset of what is computed (exact)")
+    parser.add_argument("--eta", type=float, default=1.0, help="of DDIM (1); a few-step LoRA is made for 0")
+    parser.add_argument("--lora", type=Path, help="a LoRA that the trainer made, merged into the checkpoint")
     parser.add_argument("--batch", type=int, default=16, help="clips at once (16)")
     parser.add_argument("--pictures", default="", help="a file of packed pictures (the one in the cache)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -74,6 +76,8 @@ def main() -> int:
         options.cfg,
         speed=PRESETS[options.speed],
         pack=options.pictures,
+        lora=options.lora,
+        eta=options.eta,
     )
     rows: list[Row] = []
     for name in options.only:

@@ -14,6 +14,7 @@ from dynamicrafter_core.diffusion.reuse import EXACT, Speed
 from dynamicrafter_core.training.clips import Clips, MovedClips, ProceduralClips
 from dynamicrafter_core.training.evaluate import opposite_captions
 from dynamicrafter_core.training.generate import Dials, decode, generate, picture_latents
+from dynamicrafter_core.training.lora import merge_lora
 from dynamicrafter_core.training.measures import nearest_frame
 from dynamicrafter_core.training.model import Model, load_model
 from dynamicrafter_core.training.motion_judge import Seen, see_motion
@@ -52,14 +53,18 @@ class Subject:
     split: str = "held-out"
     speed: Speed = EXACT
     pack: str = ""  # of real pictures; empty: the one in the cache
+    lora: Path | None = None
+    eta: float = Dials.eta
     model: Model = field(init=False)
     dials: Dials = field(init=False)
 
     def __post_init__(self) -> None:
         self.model = load_model([self.path], self.device, self.dtype)
+        if self.lora:
+            merge_lora(self.model, self.lora)
         family = self.model.family
         scale = family.cfg if self.cfg is None else self.cfg
-        self.dials = Dials(steps=self.steps or family.steps, text_scale=scale, speed=self.speed)
+        self.dials = Dials(steps=self.steps or family.steps, text_scale=scale, eta=self.eta, speed=self.speed)
         self.motions = self.motions or taught_motions(self.path)
         self.frames, self.fs = family.frames, family.fs_default or 12
         self.fs_range = family.fs_range or (8, 32)

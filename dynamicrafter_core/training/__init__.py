@@ -12,8 +12,10 @@ sources        which of these kinds of data a recipe asks for
 recipe         the JSON that says what is trained, on what, in which stages
 model          the parts that are trained, new or loaded, and the file they end in
 initial        weights to begin with, where none are loaded
+growth         a loaded part with more layers, which begin silent
 conditions     from a batch of clips to what the UNet is given
 objectives     what is minimised in each stage
+distillation   few steps without guidance, learned from many with it
 checkpointing  less memory for more time
 lora           small additions to a large model, in files that the host reads
 optimiser      AdamW on full-precision copies, with averaged weights

@@ -19,7 +19,7 @@ def add_arguments(subparsers: Any) -> None:
         help="train a model, or a LoRA, as a recipe says",
         description="Train as a recipe says. The same command goes on with a run that was stopped or killed.",
     )
-    parser.add_argument("recipe", help="a JSON file, or a recipe of the package: embedded, pictures, tiny")
+    parser.add_argument("recipe", help="a JSON file, or a recipe of the package: embedded, few_steps, pictures, tiny")
     parser.add_argument("--output", "-o", type=Path, help="the run's folder (default: train-NAME)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument("--minutes", type=float, help="stop after so long, with everything saved")

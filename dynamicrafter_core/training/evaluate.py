@@ -122,7 +122,10 @@ def evaluate(model: Model, clips: Clips, stage: Stage, rows: list[Any], dials: D
         return evaluate_autoencoder(model, clips)
     if stage.objective == "towers" or stage.frames == 1:
         return Evaluation({})
-    figures = evaluate_losses(model, clips, rows)
+    if stage.objective == "distillation":  # losses of a model that skips noise levels say nothing
+        dials, figures = Dials(steps=stage.distillation.steps, text_scale=1.0, rescale=0.0, eta=0.0), {}
+    else:
+        figures = evaluate_losses(model, clips, rows)
     if isinstance(clips, FilmedClips) and stage.vdg:
         filmed = evaluate_pictures(model, clips, dials)
         return Evaluation({**figures, **filmed.figures}, filmed.strips, filmed.captions)

@@ -34,7 +34,7 @@ def _kept(last: Tensor, rates: Tensor, extent: float, shot: Shot) -> Kept:
     height, width = last.shape[-2:]
     extents = extent * _PACES
     true = shot.film(rates, extents, height, width)  # 3 p h w
-    known = _known(rates, extents, height, width).float()  # p h w
+    known = _known(rates, extents, height, width, shot.window_of).float()  # p h w
     count = known.sum((1, 2)).clamp(min=1)
     errors = (((true - last[:, None]) ** 2).mean(0) * known).sum((1, 2)) / count  # p
     best = int(errors.argmin())
@@ -45,12 +45,12 @@ def _kept(last: Tensor, rates: Tensor, extent: float, shot: Shot) -> Kept:
     return Kept(float(psnr), detail, float(difference.abs().mean()) * 127.5, float(_PACES[best]))
 
 
-def _known(rates: Tensor, extents: Tensor, height: int, width: int) -> Tensor:
+def _known(rates: Tensor, extents: Tensor, height: int, width: int, window_of: int = 0) -> Tensor:
     """Which pixels of each frame show what the first frame shows: t h w."""
     change = dict(zip(RATES, (rates[:, None] * extents)[:, :, None, None].unbind(0), strict=True))
-    longer = max(height, width)
-    x, y = look(change, height, width, longer)
-    return (x.abs() <= width / longer / 2) & (y.abs() <= height / longer / 2)
+    unit = window_of or max(height, width)
+    x, y = look(change, height, width, unit)
+    return (x.abs() <= width / unit / 2) & (y.abs() <= height / unit / 2)
 
 
 def gradient_energy(picture: Tensor, mask: Tensor) -> float:

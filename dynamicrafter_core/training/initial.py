@@ -32,6 +32,12 @@ def initialise(part: PartName, module: nn.Module) -> None:
         bias[half:].fill_(_LOG_VARIANCE)
 
 
+@torch.no_grad()
+def silence_block(block: nn.Module) -> None:
+    """An autoencoder's residual block that gives what it gets."""
+    _silence(block.get_submodule("conv2"))
+
+
 def _silence(layer: nn.Module) -> None:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

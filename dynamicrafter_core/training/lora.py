@@ -5,7 +5,8 @@ Keys are `diffusion_model.<layer>.lora_up.weight`, `.lora_down.weight` and `.alp
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,13 @@ class LoraLayer(nn.Module):
         make: dict[str, Any] = {"dtype": layer.weight.dtype, "device": layer.weight.device}
         self.down = nn.Linear(layer.in_features, rank, bias=False, **make)
         self.up = nn.Linear(rank, layer.out_features, bias=False, **make)
-        self.scale = alpha / rank
+        self.scale, self.on = alpha / rank, True
         nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
         nn.init.zeros_(self.up.weight)
         layer.register_forward_hook(self._add)
 
     def _add(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output + self.up(self.down(inputs[0])) * self.scale
+        return output + self.up(self.down(inputs[0])) * self.scale if self.on else output
 
 
 class Lora(nn.Module):
@@ -44,6 +45,17 @@ class Lora(nn.Module):
         super().__init__()
         self.names, self.alpha = names, alpha
         self.layers = nn.ModuleList(layers)
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """The model as it is without the addition."""
+        self._switch(False)
+        yield
+        self._switch(True)
+
+    def _switch(self, on: bool) -> None:
+        for layer in self.layers:
+            layer.on = on  # type: ignore[assignment]
 
 
 def attach_lora(model: Model, settings: Mapping[str, Any], seed: int) -> Lora:
@@ -92,3 +104,30 @@ def save_lora(path: Path, lora: Lora, notes: Mapping[str, Any]) -> Path:
     metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in notes.items()}
     write_tensors(path, tensors, metadata)
     return path
+
+
+@torch.no_grad()
+def merge_lora(model: Model, path: Path) -> None:
+    """Add what the file holds to the UNet's weights, for good."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path} cannot be read as a LoRA ({error}); give a file that `dynamicrafter train` made."
+        ) from error
+    weights = dict(model.part("unet").named_parameters())
+    for name in tensors:
+        layer = name.removeprefix("diffusion_model.").removesuffix(".lora_up.weight")
+        if not name.endswith(".lora_up.weight"):
+            continue
+        up, down = tensors[name], tensors[name.replace("lora_up", "lora_down")]
+        weight = weights.get(f"{layer}.weight")
+        if weight is None or weight.shape != (up.shape[0], down.shape[1]):
+            raise InputError(
+                f"{path} is no LoRA of this model, which has no layer {layer} of {up.shape[0]} by {down.shape[1]}."
+            )
+        scale = float(tensors[name.replace("lora_up.weight", "alpha")]) / up.shape[1]
+        weight += (up @ down * scale).to(weight)

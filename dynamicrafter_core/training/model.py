@@ -21,6 +21,7 @@ from ..models.layer_kinds import temporal_layers
 from ..models.parts import CONFIGS, build
 from ..models.transformers import TemporalAttention
 from ..part_names import PARTS, PREFIXES, PartName
+from .growth import grow
 from .initial import initialise
 from .recipe import Recipe, recipes_folder
 from .seeds import seed_of
@@ -124,6 +125,16 @@ def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Mode
         module = build(_configure(part, given), None, "cpu")
         initialise(part, module)
         parts[part] = module.to(device=device, dtype=dtype)
+    for name, given in recipe.grow.items():
+        if name not in parts or name in recipe.model:
+            raise InputError(
+                f"The recipe grows a {name}, and its initial files have none; they have {', '.join(parts)}."
+            )
+        part = name  # type: ignore[assignment]
+        _configure(part, {**asdict(_config(parts[part])), **given})
+        changed = {figure: tuple(value) if isinstance(value, list) else value for figure, value in given.items()}
+        torch.manual_seed(seed_of(recipe.seed, "initial", part))
+        parts[part] = grow(part, parts[part], changed).to(device=device, dtype=dtype)
     if not parts:
         raise InputError("The recipe gives neither initial files nor figures of a model; give one of them.")
     parts = {name: parts[name] for name in PARTS if name in parts}
@@ -226,6 +237,38 @@ def normalise_latents(autoencoder: Autoencoder, pixels: Tensor) -> None:
     out_bias = out.bias.float() + (out.weight.float()[:, :, 0, 0] @ centre)
     for parameter, value in ((into.weight, weight), (into.bias, bias), (out.weight, out_weight), (out.bias, out_bias)):
         parameter.copy_(value)
+
+
+@torch.no_grad()
+def align_latents(autoencoder: Autoencoder, before: Autoencoder, pixels: Tensor) -> None:
+    """Fold a linear map into the autoencoder, so that its latents are as near as can be to those of the one before it.
+
+    An autoencoder that learns on finds other axes for its latents; a UNet that has learned the old ones needs them back. The
+    pictures that come out do not change.
+    """
+    own, wanted = (
+        torch.cat([each.encode(part.to(next(each.parameters()).dtype))[0].float() for part in pixels.split(64)])
+        .transpose(0, 1)
+        .flatten(1)
+        .T.double()  # pixels c
+        for each in (autoencoder, before)
+    )
+    ones = torch.ones_like(own[:, :1])
+    solved = torch.linalg.lstsq(torch.cat([own, ones], 1), wanted).solution.float()  # c+1 c
+    turn, shift = solved[:-1].T, solved[-1]
+    into: Any = autoencoder.quant_conv
+    out: Any = autoencoder.post_quant_conv
+    half = len(shift)
+    weight, bias = into.weight.float()[:, :, 0, 0], into.bias.float()
+    spread = (turn**2).sum(1, keepdim=True)
+    shares = turn**2 / spread  # of the old axes' variances in each new one's
+    weight = torch.cat([turn @ weight[:half], shares @ weight[half:]])
+    bias = torch.cat([turn @ bias[:half] + shift, shares @ bias[half:] + spread[:, 0].log()])
+    out_weight = out.weight.float()[:, :, 0, 0] @ torch.linalg.inv(turn)
+    out_bias = out.bias.float() - out_weight @ shift
+    for layer, w, b in ((into, weight, bias), (out, out_weight, out_bias)):
+        layer.weight.copy_(w[:, :, None, None])
+        layer.bias.copy_(b)
 
 
 def save_model(

@@ -16,6 +16,7 @@ from .motions import MOTIONS
 from .recipe import Stage, Timesteps
 from .seeds import Word, normal, uniform
 
+_SHIFT, _ZOOM = 1.0, 0.1  # at most: pixels of the latent, and share of the size
 Rows = list[tuple[Word, ...]]
 Figures = dict[str, float]
 
@@ -59,12 +60,37 @@ def autoencoder_loss(model: Model, clips: Clips, stage: Stage, rows: Rows) -> tu
     pixels = clips.pixels.transpose(1, 2)[batch, index].flatten(0, 1)  # n 3 h w
     mean, logvar = autoencoder.encode(pixels.to(dtype))
     noise = normal([(*row, "posterior") for row in rows], max(1, stage.frames), *mean.shape[1:]).flatten(0, 1)
-    made = autoencoder.decode(mean + (0.5 * logvar).exp() * noise.to(mean)).float()
+    latents = mean + (0.5 * logvar).exp() * noise.to(mean)
+    if stage.equivariance:
+        latents, pixels = _moved(latents, pixels, stage, rows)
+    made = autoencoder.decode(latents).float()
     mean, logvar = mean.float(), logvar.float()
     error = F.mse_loss(made, pixels)
     kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
     loss = error + stage.perceptual * 0.1 * perceptual_loss(made, pixels) + stage.kl * kl
     return loss, {"mse": error.detach(), "kl": kl.detach()}  # type: ignore[dict-item]
+
+
+def _moved(latents: Tensor, pixels: Tensor, stage: Stage, rows: Rows) -> tuple[Tensor, Tensor]:
+    """A share of the pictures moved and zoomed a little, in their latents and in the pixels that these should give (EQ-VAE,
+    Kouzelis et al. 2025): what moves by parts of a latent's pixel is then as good as what is encoded where it moved to."""
+    each = len(latents) // len(rows)
+    chance = uniform([(*row, "moved") for row in rows], 4).repeat_interleave(each, 0).to(pixels.device)
+    share, x, y, zoom = chance.unbind(1)
+    some = (share < stage.equivariance).float()
+    scale = 1 + some * _ZOOM * (2 * zoom - 1)
+    shift = [
+        some * _SHIFT * 2 * (2 * place - 1) / size for place, size in ((x, latents.shape[3]), (y, latents.shape[2]))
+    ]
+    none = torch.zeros_like(scale)
+    turn = torch.stack([scale, none, shift[0], none, scale, shift[1]], 1).unflatten(1, (2, 3))  # n 2 3
+
+    def move(picture: Tensor, mode: str) -> Tensor:
+        grid = F.affine_grid(turn, list(picture.shape), align_corners=False)
+        there = F.grid_sample(picture.float(), grid, mode, padding_mode="reflection", align_corners=False)
+        return torch.where(some.bool()[:, None, None, None], there.to(picture.dtype), picture)
+
+    return move(latents, "bilinear"), move(pixels, "bicubic").clamp(-1, 1)
 
 
 class TowerHeads(nn.Module):

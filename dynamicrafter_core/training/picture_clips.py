@@ -6,7 +6,7 @@ together, at the speed that fs says, as procedural clips have it.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,14 @@ class Shot:
     still: Tensor  # 3 y x, 0..1
     middle: tuple[float, float]  # x, y in pixels of the still
     unit: float  # pixels of the still to a picture width
+    window_of: int = 0  # pixels of the picture whose middle alone is filmed; 0: all of it
 
     def film(self, rates: Tensor, extents: Tensor, height: int, width: int) -> Tensor:
         """rates [RATES], extents [T] -> pixels 3 t h w, -1..1."""
         change = dict(zip(RATES, (rates[:, None] * extents).unbind(0), strict=True))  # t
         fine = _SUPERSAMPLED
         wide = {name: value[:, None, None] for name, value in change.items()}
-        x, y = look(wide, fine * height, fine * width, fine * max(height, width))
+        x, y = look(wide, fine * height, fine * width, fine * (self.window_of or max(height, width)))
         tall, broad = self.still.shape[-2:]
         place = [
             (c * self.unit + m) * 2 / size - 1 for c, m, size in zip((x, y), self.middle, (broad, tall), strict=True)
@@ -91,12 +92,17 @@ class PictureClips:
         device: torch.device | str = "cpu",
         pack: str | os.PathLike[str] = "",
         first: int = 0,
+        window_of: int = 0,
     ) -> None:
         """`mixed`: share of clips under one of `mixtures`; `real`: share of real clips, while training. `pack`: a file of packed
-        pictures instead of the one in the cache. `first`: number of the first clip."""
+        pictures instead of the one in the cache. `first`: number of the first clip. `window_of`: pixels; show only the middle of
+        pictures this large, at their speed; 0: all of the picture."""
         self.height, self.width, self.frames = height, width, frames
         self.motions, self.mixtures = [[m.name for m in find_motions(tuple(names))] for names in (motions, mixtures)]
         self.mixed, self.real, self.fs, self.seed, self.device, self.first = mixed, real, tuple(fs), seed, device, first
+        self.window_of = window_of
+        longer = max(height, width)
+        self.tall, self.broad = (side * (window_of or longer) // longer for side in (height, width))  # of the whole
         pictures = open_pack(Path(pack) if pack else None)
         self.stills = {
             held: [p for p in pictures if p.packed.held_out is held and not p.packed.rate] for held in (False, True)
@@ -135,7 +141,7 @@ class PictureClips:
         still = picture.frames[0].float() / 255
         still = still.flip(-1) if chance[3] < 0.5 else still
         still = still.mean(0, keepdim=True).expand_as(still) if chance[4] < _GREY else still
-        shot = _stand(still, rates, extents, self.height, self.width, chance[5:8])
+        shot = replace(_stand(still, rates, extents, self.tall, self.broad, chance[5:8]), window_of=self.window_of)
         pixels = shot.film(rates, extents, self.height, self.width)
         return _Filmed(pixels, _say(motion, picture, chance[8:11]), fs, motion, float(extents[-1]), shot)
 
@@ -148,7 +154,9 @@ class PictureClips:
         first = int(chance[1] * max(1, len(picture.frames) - stride * (self.frames - 1)))
         places = [min(first + stride * frame, len(picture.frames) - 1) for frame in range(self.frames)]
         frames = picture.frames[places]
-        pixels = torch.stack([fit_frame(frame.permute(1, 2, 0), self.height, self.width) for frame in frames], 1)
+        fitted = torch.stack([fit_frame(frame.permute(1, 2, 0), self.tall, self.broad) for frame in frames], 1)
+        top, left = (self.tall - self.height) // 2, (self.broad - self.width) // 2
+        pixels = fitted[:, :, top : top + self.height, left : left + self.width]
         seen = see_motion(pixels[None], motions=self.motions)[0]
         named = seen.errors["still"] < STILL_ERROR if seen.motion == "still" else seen.explained >= _EXPLAINED
         said = _say(seen.motion, picture, chance[2:5]) if named else pick(_ALIVE, chance[2])

@@ -16,8 +16,8 @@ from typing import Any, Literal, TypeVar, get_type_hints
 from ..checks import check_integer, check_number, is_of, kind_of
 from ..errors import InputError
 
-Objective = Literal["autoencoder", "towers", "diffusion"]
-OBJECTIVES = ("autoencoder", "towers", "diffusion")
+Objective = Literal["autoencoder", "towers", "diffusion", "distillation"]
+OBJECTIVES = ("autoencoder", "towers", "diffusion", "distillation")
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -29,6 +29,17 @@ class Timesteps:
     high: int = 999
     high_share: float = 0.0
     high_from: int = 850
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What a LoRA learns of the model without it: to need fewer steps, and no guidance."""
+
+    steps: int = 4  # of the student
+    substeps: int = 4  # of the teacher, for each of these
+    text_scale: float | None = None  # of the teacher; None: the model's own
+    image_scale: float | None = None
+    rescale: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -59,11 +70,14 @@ class Stage:
     loop: float = 0.0  # share of the interpolated clips that are played forth and back, to end where they began
     dropout: float = 0.05  # p: the text alone is dropped with p, both with p, and the image alone with p
     drop_both: bool = True  # False: where both would be dropped, the text alone is
+    align: bool = False  # True: an autoencoder's latents end as near to the initial one's as a linear map brings them
     still: bool = False  # True: where the text alone is dropped, the clip is its image, which image guidance then holds
     timesteps: Timesteps = Timesteps()
+    distillation: Distillation = Distillation()
 
     kl: float = 1e-6  # autoencoder
     perceptual: float = 1.0
+    equivariance: float = 0.0  # share of pictures whose latents are moved a little before they are decoded
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,9 @@ class Recipe:
     stages: tuple[Stage, ...]
     data: Mapping[str, Any]
     model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # part -> its config's figures
+    grow: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # part -> figures of a loaded part that change, see growth.py
     figures: Mapping[str, Any] = field(default_factory=dict)  # of the family record, for this model
     initial: tuple[str, ...] = ()  # checkpoint files to start from; "embedded" is the model that comes with the package
     lora: Mapping[str, Any] | None = None  # train this small addition instead of the weights
@@ -96,7 +113,7 @@ def recipes_folder() -> Path:
 
 
 def read_recipe(given: str | os.PathLike[str]) -> Recipe:
-    """A JSON file, or the name of a recipe that comes with the package (embedded, pictures, tiny)."""
+    """A JSON file, or the name of a recipe that comes with the package (embedded, few_steps, pictures, tiny)."""
     path = Path(given)
     if not path.suffix and not os.path.exists(path):
         path = recipes_folder() / f"{path.name}.json"
@@ -123,6 +140,10 @@ def parse_recipe(raw: Mapping[str, Any], where: str = "The recipe", source: str 
     if len(set(names)) < len(names):
         raise InputError(f"{where} has stages of the same name ({', '.join(names)}); give each its own.")
     recipe = _fill(Recipe, {**raw, "stages": stages, "source": source or json.dumps(dict(raw))}, where)
+    if recipe.lora is None and any(stage.objective == "distillation" for stage in stages):
+        raise InputError(
+            f'{where} distils without a LoRA, whose teacher is the model without it; add "lora": {{"rank": 8}}.'
+        )
     check_integer("seed", recipe.seed, 0, 2**63 - 1)
     return recipe
 
@@ -131,18 +152,21 @@ def _stage(raw: Any, where: str) -> Stage:
     if not isinstance(raw, Mapping):
         raise InputError(f"{where} is {raw!r}; give an object with name, objective, train, steps and batch.")
     timesteps = _fill(Timesteps, raw.get("timesteps", {}), f"{where}, timesteps")
-    stage = _fill(Stage, {**raw, "timesteps": timesteps}, where)
+    distillation = _fill(Distillation, raw.get("distillation", {}), f"{where}, distillation")
+    stage = _fill(Stage, {**raw, "timesteps": timesteps, "distillation": distillation}, where)
     check_integer(f"{where}: steps", stage.steps, 1, 10**9)
     check_integer(f"{where}: batch", stage.batch, 1, 10**6)
     check_integer(f"{where}: reuse", stage.reuse, 1, 10**6)
     check_integer(f"{where}: timesteps.high", timesteps.high, timesteps.low, 999)
-    for name in ("vdg", "random_frame", "interpolate", "loop", "dropout", "last_lr"):
+    check_integer(f"{where}: distillation.steps", distillation.steps, 1, 1000)
+    check_integer(f"{where}: distillation.substeps", distillation.substeps, 1, 1000)
+    for name in ("vdg", "random_frame", "interpolate", "loop", "dropout", "last_lr", "equivariance"):
         check_number(f"{where}: {name}", getattr(stage, name), 0, 1)
     check_number(f"{where}: lr", stage.lr, 0)
     return stage
 
 
-_Record = TypeVar("_Record", Recipe, Stage, Timesteps)
+_Record = TypeVar("_Record", Recipe, Stage, Timesteps, Distillation)
 
 
 def _fill(record: type[_Record], raw: Mapping[str, Any], where: str) -> _Record:

@@ -1,5 +1,6 @@
 """The loop. A run is a function of its recipe and its step: stopped anywhere, it goes on as if it had never been stopped."""
 
+import copy
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,13 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from ..devices import DTYPES, pick_device, pick_training_dtype
+from ..errors import InputError
 from .checkpointing import checkpoint_stages
 from .clips import Clips
+from .distillation import distillation_loss
 from .evaluate import evaluate
 from .generate import Dials
 from .inputs import encode_clips
 from .lora import attach_lora, save_lora
-from .model import Model, make_model, normalise_latents, save_model
+from .model import Model, align_latents, make_model, normalise_latents, save_model
 from .objectives import Rows, TowerHeads, autoencoder_loss, diffusion_loss, towers_loss
 from .optimiser import Optimiser
 from .ranks import Ranks, local_device
@@ -26,6 +29,7 @@ from .seeds import seed_of
 from .sources import make_source
 from .state import Position, RunFolder, seconds_as_words
 
+SAMPLED = ("diffusion", "distillation")  # objectives after which clips can be made
 Progress = Callable[[str], object]
 
 
@@ -38,6 +42,7 @@ class Trainer:
         self.ranks = Ranks(self.device)
         self.dtype = pick_training_dtype(recipe.precision, self.device)
         self.model: Model = make_model(recipe, self.device, self.dtype)
+        self.before = self._initial_autoencoder()
         self.schedule = self.model.family.schedule()
         self.lora = attach_lora(self.model, recipe.lora, recipe.seed) if recipe.lora else None
         self.folder = RunFolder(folder, recipe.source)
@@ -61,6 +66,16 @@ class Trainer:
                 self.folder.forget_after(self.total)
         self.resumed_at = time.monotonic()
         self.seconds_before = self.position.seconds
+
+    def _initial_autoencoder(self) -> Any:
+        """As it was before any training, for stages that align their latents with its."""
+        if not any(stage.align for stage in self.recipe.stages):
+            return None
+        if not self.recipe.initial or "autoencoder" in self.recipe.model:
+            raise InputError(
+                "A stage aligns latents with an initial autoencoder, and the recipe has none; leave align out."
+            )
+        return copy.deepcopy(self.model.part("autoencoder"))
 
     @property
     def total(self) -> int:
@@ -141,7 +156,7 @@ class Trainer:
                 saved_at = time.monotonic()
             if up and done < stage.steps:
                 shares.close()
-                if stage.objective == "diffusion":
+                if stage.objective in SAMPLED:
                     with optimiser.averaged():
                         self.so_far = self.export(self.folder.so_far) if ranks.first else None
                 return False
@@ -154,7 +169,7 @@ class Trainer:
     ) -> tuple[Tensor, dict[str, Any]]:
         total = torch.zeros((), device=self.device)
         figures: dict[str, Any] = {}
-        parts = shares.parts(step, self._latents if stage.objective == "diffusion" else None)
+        parts = shares.parts(step, self._latents if stage.objective in SAMPLED else None)
         for numbers, batch in parts:
             rows: Rows = [(self.recipe.seed, stage.name, step, number) for number in numbers]
             match stage.objective:
@@ -163,6 +178,9 @@ class Trainer:
                 case "towers":
                     assert heads is not None
                     loss, figures = towers_loss(self.model, heads, batch, rows)
+                case "distillation":
+                    assert self.lora is not None
+                    loss, figures = distillation_loss(self.model, self.lora, batch, stage, self.schedule, rows)
                 case _:
                     loss, figures = diffusion_loss(self.model, batch, stage, self.schedule, rows)
             (loss / len(parts)).backward()  # type: ignore[no-untyped-call]
@@ -196,6 +214,8 @@ class Trainer:
         if stage.objective == "autoencoder":
             clips = source("train", range(64))
             frames = clips.pixels[:, :, :: max(1, clips.pixels.shape[2] // 2)].transpose(1, 2).flatten(0, 1)
+            if stage.align:
+                align_latents(self.model.part("autoencoder"), self.before, frames.to(self.dtype))
             normalise_latents(self.model.part("autoencoder"), frames.to(self.dtype))
 
     def _evaluate(self, stage: Stage, clips: Clips) -> None:

@@ -14,6 +14,7 @@ from training_recipes import SMALL, small_recipe
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.training import picture_files
 from dynamicrafter_core.training.clips import ProceduralClips
+from dynamicrafter_core.training.fidelity import keep
 from dynamicrafter_core.training.motion_judge import see_motion
 from dynamicrafter_core.training.motions import RATES, rates_of
 from dynamicrafter_core.training.picture_clips import CAMERA, MIXTURES, FilmedClips, PictureClips
@@ -123,6 +124,17 @@ def test_a_clip_is_made_of_its_split_and_number_alone(source: PictureClips) -> N
 def test_a_stage_may_begin_with_later_clips(source: PictureClips, pack: Path) -> None:
     later = PictureClips(32, 32, 6, fs=(4, 8), pack=pack, first=3)
     assert torch.equal(later("train", [2]).pixels, source("train", [5]).pixels)
+
+
+def test_a_window_shows_the_middle_of_the_whole_at_its_speed(source: PictureClips, pack: Path) -> None:
+    windows = PictureClips(16, 16, 6, fs=(4, 8), pack=pack, window_of=32)
+    whole, middle = (each("held-out", range(24)) for each in (source, windows))
+    assert whole.captions == middle.captions
+    assert torch.allclose(middle.pixels, whole.pixels[..., 8:24, 8:24], atol=1e-4)
+    assert isinstance(middle, FilmedClips)
+    assert min(one.psnr for one in keep(middle.pixels, middle)) > 40
+    real = [PictureClips(side, side, 6, real=1.0, pack=pack, window_of=32)("train", [3]).pixels for side in (32, 16)]
+    assert torch.equal(real[1], real[0][..., 8:24, 8:24])
 
 
 def test_training_never_shows_what_is_held_out(source: PictureClips) -> None:

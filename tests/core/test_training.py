@@ -212,7 +212,7 @@ def test_a_lora_is_not_split(tmp_path: Path) -> None:
         main(["train", str(tmp_path / "recipe.json"), "--split"])
 
 
-@pytest.mark.parametrize("name", ["tiny", "embedded", "pictures"])
+@pytest.mark.parametrize("name", ["tiny", "embedded", "pictures", "few_steps"])
 def test_the_recipes_of_the_package_are_whole(name: str) -> None:
     assert read_recipe(name).name == name
 

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from training_recipes import only, small_recipe
 
 from dynamicrafter_core.errors import InputError
+from dynamicrafter_core.training.lora import merge_lora
+from dynamicrafter_core.training.model import load_model
 from dynamicrafter_core.training.trainer import Trainer
 
 
@@ -47,6 +49,7 @@ def test_merged_into_the_weights_it_gives_what_was_trained(released: Path, tmp_p
     trainer = Trainer(lora_recipe(released), tmp_path, "cpu")  # type: ignore[arg-type]
     tensors = load_file(trainer.run())  # type: ignore[arg-type]
     plain = Trainer(lora_recipe(released), tmp_path / "other", "cpu").model.part("unet").eval()  # type: ignore[arg-type]
+    again = load_model([released], torch.device("cpu"), torch.float32)
     torch.manual_seed(0)
     inputs = (torch.randn(1, 8, 4, 8, 8), torch.tensor([500]), torch.randn(1, 5, 8), torch.randn(1, 4, 2, 8))
     with torch.no_grad():
@@ -57,6 +60,8 @@ def test_merged_into_the_weights_it_gives_what_was_trained(released: Path, tmp_p
                 change = tensors[name] @ tensors[f"{layer}.lora_down.weight"] * (4 / 2)
                 plain.get_submodule(layer.removeprefix("diffusion_model.")).weight += change
         merged = plain(*inputs)
+        merge_lora(again, tmp_path / "model.safetensors")
+        assert torch.allclose(again.part("unet").eval()(*inputs), merged, atol=1e-5)
     assert (trained - before).abs().max() > 1e-3
     assert torch.allclose(trained, merged, atol=1e-5)
 
@@ -79,3 +84,18 @@ def test_a_stopped_lora_goes_on_to_the_same_file(released: Path, tmp_path: Path)
 def test_unknown_layers_are_refused(released: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'audio'"):
         Trainer(lora_recipe(released, layers=["audio"]), tmp_path, "cpu")  # type: ignore[arg-type]
+
+
+def test_a_lora_of_another_model_is_not_merged(released: Path, tmp_path: Path) -> None:
+    model = load_model([released], torch.device("cpu"), torch.float32)
+    layer = "diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q"
+    up, down = torch.zeros(3, 2), torch.zeros(2, 3)
+    save_file(
+        {f"{layer}.lora_up.weight": up, f"{layer}.lora_down.weight": down, f"{layer}.alpha": torch.tensor(1.0)},
+        tmp_path / "a.safetensors",
+    )
+    with pytest.raises(InputError, match="no LoRA of this model, which has no layer .*to_q of 3 by 3"):
+        merge_lora(model, tmp_path / "a.safetensors")
+    (tmp_path / "b.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot be read as a LoRA"):
+        merge_lora(model, tmp_path / "b.safetensors")

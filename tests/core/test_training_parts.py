@@ -13,10 +13,10 @@ from dynamicrafter_core.models.attention import attend
 from dynamicrafter_core.models.unet import VideoUNet
 from dynamicrafter_core.training import inputs
 from dynamicrafter_core.training.checkpointing import checkpoint_stages
-from dynamicrafter_core.training.clips import ProceduralClips
+from dynamicrafter_core.training.clips import Clips, ProceduralClips
 from dynamicrafter_core.training.inputs import condition, encode_clips, encode_image
 from dynamicrafter_core.training.model import Model, attend_in_rows, make_model, normalise_latents
-from dynamicrafter_core.training.objectives import diffusion_loss, draw_timesteps
+from dynamicrafter_core.training.objectives import autoencoder_loss, diffusion_loss, draw_timesteps
 from dynamicrafter_core.training.optimiser import Optimiser, learning_rate
 from dynamicrafter_core.training.ranks import Ranks
 from dynamicrafter_core.training.recipe import Stage, Timesteps
@@ -251,6 +251,34 @@ def test_normalised_latents_have_unit_variance_and_decode_to_the_same() -> None:
     scaled = mean * 0.18215
     assert torch.allclose(scaled.mean((0, 2, 3)), torch.zeros(4), atol=1e-4)
     assert torch.allclose(scaled.std((0, 2, 3)), torch.ones(4), atol=1e-3)
+
+
+def test_moved_latents_should_give_the_moved_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An autoencoder that only averages squares moves with its picture; a share of none leaves all as it is."""
+    model = make_model(small_recipe(), CPU, torch.float32)
+    smooth = torch.nn.functional.interpolate(torch.rand(6, 3, 1, 4, 4), (1, 32, 32), mode="trilinear") * 2 - 1
+    clips, seen = Clips(smooth, [""] * 6, torch.full((6,), 8)), []
+
+    def decode(z: torch.Tensor) -> torch.Tensor:
+        seen.append(z)
+        return torch.nn.functional.interpolate(z, scale_factor=2, mode="bilinear")
+
+    monkeypatch.setattr(model.part("autoencoder"), "decode", decode)
+    monkeypatch.setattr(
+        model.part("autoencoder"),
+        "encode",
+        lambda x: (z := torch.nn.functional.avg_pool2d(x, 2), torch.full_like(z, -30.0)),
+    )
+    losses = [
+        autoencoder_loss(model, clips, stage(frames=1, equivariance=share), rows(6))[1]["mse"] for share in (0.0, 1.0)
+    ]
+    assert not torch.allclose(seen[0], seen[1], atol=0.01)
+    assert float(losses[1]) < 2 * float(losses[0]) + 1e-3
+    still = [
+        autoencoder_loss(model, clips, stage(frames=1), rows(6))[0],
+        autoencoder_loss(model, clips, stage(frames=1, equivariance=0.0), rows(6))[0],
+    ]
+    assert torch.equal(*still)
 
 
 def test_groups_part_the_unet_in_space_and_time(model: Model) -> None:

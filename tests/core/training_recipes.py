@@ -53,7 +53,7 @@ def only(name: str, **changes: Any) -> Recipe:
     rest = {
         key: changes.pop(key)
         for key in list(changes)
-        if key in SMALL or key in ("precision", "dtype", "lora", "initial", "causal")
+        if key in SMALL or key in ("precision", "dtype", "lora", "initial", "causal", "grow")
     }
     if "dropout_layers" in changes:
         rest["model"] = copy.deepcopy(SMALL["model"])

@@ -1,0 +1,151 @@
+"""A model that grows goes on from exactly what it knew; an autoencoder that learns on keeps the axes of its latents."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_recipes import only, small_recipe
+
+from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
+from dynamicrafter_core.errors import InputError
+from dynamicrafter_core.training.clips import ProceduralClips
+from dynamicrafter_core.training.model import Model, align_latents, make_model, save_model
+from dynamicrafter_core.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+GROWN = {"unet": {"attention_levels": [0, 1]}, "autoencoder": {"res_blocks": 2}}
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model with no layer silent, as if it had learned."""
+    model = make_model(small_recipe(), CPU, torch.float32)
+    torch.manual_seed(1)
+    for _, parameter in model.named_parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return save_model(tmp_path_factory.mktemp("taught") / "model.safetensors", model, {}, torch.float32, {})
+
+
+def loaded(taught: Path, **changes: Any) -> Model:
+    return make_model(small_recipe(model={}, initial=[str(taught)], **changes), CPU, torch.float32)
+
+
+def answer(model: Model) -> torch.Tensor:
+    dice = torch.Generator().manual_seed(2)
+    x, text, image = (torch.randn(*size, generator=dice) for size in ((2, 8, 4, 8, 8), (2, 5, 8), (2, 4, 2, 8)))
+    unet = model.part("unet").eval()
+    with torch.no_grad():
+        made: torch.Tensor = unet(x, torch.tensor([700, 30]), text, image, torch.tensor([8, 20]))
+    return made
+
+
+def test_a_grown_model_does_what_the_loaded_one_did(taught: Path) -> None:
+    """Attention at a level that ends in upsampling too, which moves the upsampling in its stage."""
+    plain, grown = loaded(taught), loaded(taught, grow=GROWN)
+    assert grown.part("unet").config.attention_levels == (0, 1)
+    assert len(list(grown.named_parameters())) > len(list(plain.named_parameters()))
+    assert torch.equal(answer(plain), answer(grown))
+    pixels = ProceduralClips(16, 16, 4)("train", range(4)).pixels[:, :, 0]
+    for model in (plain, grown):
+        model.part("autoencoder").eval()
+    with torch.no_grad():
+        mean, logvar = plain.part("autoencoder").encode(pixels)
+        assert all(
+            torch.equal(a, b) for a, b in zip((mean, logvar), grown.part("autoencoder").encode(pixels), strict=True)
+        )
+        assert torch.equal(plain.part("autoencoder").decode(mean), grown.part("autoencoder").decode(mean))
+
+
+def test_what_has_grown_learns_and_is_saved(taught: Path, tmp_path: Path) -> None:
+    recipe = only("joint", steps=2, lr=0.01, warmup=0, train=["unet"], model={}, initial=[str(taught)], grow=GROWN)
+    Trainer(recipe, tmp_path, "cpu").run()
+    file = tmp_path / "model.safetensors"
+    again = load_checkpoint(file)
+    assert again.configs["unet"].attention_levels == (0, 1) and again.configs["autoencoder"].res_blocks == 2  # type: ignore[union-attr]
+    silent = load_checkpoint(taught).load("unet").state_dict()
+    new = {
+        name: t
+        for name, t in again.load("unet").state_dict().items()
+        if name.endswith("proj_out.weight") and name not in silent
+    }
+    assert len(new) >= 4 and all(float(tensor.abs().max()) > 0 for tensor in new.values())
+
+
+def test_a_grown_file_does_not_grow_again(taught: Path, tmp_path: Path) -> None:
+    grown = loaded(taught, grow=GROWN)
+    for _, parameter in grown.named_parameters():
+        parameter.data.add_(0.01)
+    file = save_model(tmp_path / "grown.safetensors", grown, {}, torch.float32, {})
+    assert torch.equal(answer(loaded(file, grow=GROWN)), answer(grown))
+
+
+@pytest.mark.parametrize(
+    ("grow", "words"),
+    [
+        (
+            {"unet": {"model_channels": 16}},
+            "model_channels of a loaded unet cannot grow; what can is unet: attention_levels",
+        ),
+        ({"text": {"layers": 3}}, "layers of a loaded text cannot grow"),
+        ({"unet": {"attention_levels": []}}, r"lacks \d+ of the loaded one's tensors, such as .*: give them and more"),
+        ({"unet": {"attention_level": [0]}}, "unknown setting: 'attention_level'"),
+        ({"control": {"depth": 1}}, "grows a control, and its initial files have none; they have"),
+    ],
+)
+def test_what_cannot_grow_is_refused(taught: Path, grow: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        loaded(taught, grow=grow)
+
+
+def test_a_part_that_is_made_anew_does_not_grow() -> None:
+    with pytest.raises(InputError, match="grows a unet, and its initial files have none"):
+        make_model(small_recipe(grow=GROWN), CPU, torch.float32)
+
+
+def turned(autoencoder: Any) -> Any:
+    """The same pictures by way of latents that are turned, stretched and shifted, as learning might leave them."""
+    turn = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(3)))[0] * 3
+    shift = torch.arange(4.0)
+    into, out = autoencoder.quant_conv, autoencoder.post_quant_conv
+    with torch.no_grad():
+        into.weight[:4] = torch.einsum("ij,jkhw->ikhw", turn, into.weight[:4].clone())
+        into.bias[:4] = turn @ into.bias[:4] + shift
+        out.weight.copy_(torch.einsum("ijhw,jk->ikhw", out.weight.clone(), turn.inverse()))
+        out.bias.sub_(out.weight[:, :, 0, 0] @ shift)
+    return autoencoder
+
+
+def test_aligned_latents_are_those_of_before_and_decode_to_the_same() -> None:
+    before = make_model(small_recipe(), CPU, torch.float32).part("autoencoder")
+    after = turned(copy.deepcopy(before))
+    pixels = ProceduralClips(16, 16, 4)("train", range(16)).pixels[:, :, 0]
+    with torch.no_grad():
+        was = after.decode(after.encode(pixels)[0])
+        align_latents(after, before, pixels)
+        mean, logvar = after.encode(pixels)
+        wanted, spread = before.encode(pixels)
+        assert torch.allclose(mean, wanted, atol=1e-3)
+        assert torch.allclose(after.decode(mean), was, atol=1e-3)
+        assert float((logvar + 2 * torch.tensor(3.0).log() - spread).abs().mean()) < 0.5  # a turn mixes the variances
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_a_stage_aligns_with_the_initial_autoencoder(taught: Path, tmp_path: Path, align: bool) -> None:
+    pixels = ProceduralClips(16, 16, 4)("train", range(100, 132)).pixels[:, :, 0]
+    trainer = Trainer(
+        only("autoencoder", steps=1, lr=0.0, align=align, model={}, initial=[str(taught)]), tmp_path, "cpu"
+    )
+    initial = copy.deepcopy(trainer.model.part("autoencoder"))
+    turned(trainer.model.part("autoencoder"))
+    trainer.run()
+    with torch.no_grad():
+        own, old = (each.encode(pixels)[0] for each in (trainer.model.part("autoencoder"), initial))
+    alike = [float(torch.corrcoef(torch.stack([own[:, c].flatten(), old[:, c].flatten()]))[0, 1]) for c in range(4)]
+    assert (min(alike) > 0.999) is align
+
+
+def test_without_an_initial_autoencoder_nothing_is_aligned(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="aligns latents with an initial autoencoder, and the recipe has none"):
+        Trainer(only("autoencoder", align=True), tmp_path, "cpu")
