@@ -23,10 +23,12 @@ from .measure import machine, matmul_ceiling, medians
 from .models import SIZES, config, inputs, random_weights
 
 aten = torch.ops.aten
-PRODUCTS = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.linear}
-NORMS = {aten.native_group_norm, aten.native_layer_norm, aten.group_norm, aten.layer_norm}
-CURVES = {aten.silu, aten.silu_, aten.gelu, aten.gelu_, aten._softmax, aten.softmax}
-COPIES = {aten.clone, aten.copy_, aten._to_copy, aten.cat, aten.contiguous, aten.repeat, aten._reshape_copy}
+KINDS = {
+    "linear layers": {aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.linear},
+    "norms": {aten.native_group_norm, aten.native_layer_norm, aten.group_norm, aten.layer_norm},
+    "activations": {aten.silu, aten.silu_, aten.gelu, aten.gelu_, aten._softmax, aten.softmax},
+    "copies": {aten.clone, aten.copy_, aten._to_copy, aten.cat, aten.contiguous, aten.repeat, aten._reshape_copy},
+}
 PIXELS = "attention over pixels"
 
 
@@ -64,25 +66,13 @@ class Profile(TorchDispatchMode):
     def kind(self, packet: Any, args: tuple[Any, ...]) -> str:
         if "scaled_dot_product" in str(packet):
             asked, given = args[0].shape[-2], args[1].shape[-2]
-            return (
-                "attention to text and image"
-                if asked != given
-                else "attention over frames"
-                if asked == self.frames
-                else PIXELS
-            )
-        if packet is aten.convolution or "convolution" in str(packet):
+            if asked != given:
+                return "attention to text and image"
+            return "attention over frames" if asked == self.frames else PIXELS
+        if "convolution" in str(packet):
             kernel = tuple(args[1].shape[2:])
             return "convolutions over time" if 1 in kernel and max(kernel) > 1 else "convolutions of pictures"
-        for name, packets in {
-            "linear layers": PRODUCTS,
-            "norms": NORMS,
-            "activations": CURVES,
-            "copies": COPIES,
-        }.items():
-            if packet in packets:
-                return name
-        return "sums and the rest"
+        return next((name for name, packets in KINDS.items() if packet in packets), "sums and the rest")
 
     @staticmethod
     def flops(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> float:

@@ -10,9 +10,8 @@ from .drawing import Strokes
 def read_asked(mode: str, given: Mapping[str, Any]) -> Strokes:
     strokes = Strokes.read(given.get("strokes", ""))
     if asks_something(strokes, *map(given.get, ("brush", "brush_to", "flow"))):
-        name = (
-            "strokes" if strokes.lines or strokes.camera.moves else "flow" if given.get("flow") is not None else "brush"
-        )
+        drawn = strokes.lines or strokes.camera.moves
+        name = "strokes" if drawn else "flow" if given.get("flow") is not None else "brush"
         if mode != "animate":
             raise InputError(f"only a clip that animates one image takes {name}; leave that out.")
         if taken := [other for other in ("mask", "original", "lock", "freeinit") if other in given]:

@@ -50,8 +50,10 @@ class Lora(nn.Module):
     def silent(self) -> Iterator[None]:
         """The model as it is without the addition."""
         self._switch(False)
-        yield
-        self._switch(True)
+        try:
+            yield
+        finally:
+            self._switch(True)
 
     def _switch(self, on: bool) -> None:
         for layer in self.layers:
