@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from example_parts import ANIMATE, IMAGE_NOTE, SEED, embedded_note, guide, load, picture, prompts, save, stitch
+from example_parts import ANIMATE, IMAGE_NOTE, SEED, draw, embedded_note, guide, load, picture, prompts, save, stitch
 from graph import Graph
 
 SIDE = 768  # of the example picture
@@ -21,19 +21,7 @@ def motion_brush(graph: Graph) -> None:
     brush = graph.add(
         "MaskComposite", 1, title="Brush", destination=black, source=white, x=left, y=top, operation="add"
     )["MASK"]
-    drawn = graph.add(
-        "DynamiCrafterStrokes",
-        3,
-        model=loaded["MODEL"],
-        positive=guided["positive"],
-        negative=guided["negative"],
-        latent=guided["LATENT"],
-        vae=loaded["VAE"],
-        image=image,
-        strokes=STROKE,
-        seed=SEED,
-        brush=brush,
-    )
+    drawn = draw(graph, loaded, guided, image, STROKE, brush=brush)
     clips = []
     for given in (
         {

@@ -97,6 +97,23 @@ def guide(
     )
 
 
+def draw(graph: Graph, loaded: Node, guided: Node, image: Output, strokes: str, **more: Any) -> Node:
+    """Strokes, or a camera, between visual guidance and a sampler."""
+    return graph.add(
+        "DynamiCrafterStrokes",
+        3,
+        model=loaded["MODEL"],
+        positive=guided["positive"],
+        negative=guided["negative"],
+        latent=guided["LATENT"],
+        vae=loaded["VAE"],
+        image=image,
+        strokes=strokes,
+        seed=SEED,
+        **more,
+    )
+
+
 def sample(
     graph: Graph, loaded: Node, guided: Node, column: int = 3, model: Output | None = None, **more: Any
 ) -> Output:

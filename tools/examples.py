@@ -19,6 +19,7 @@ from example_parts import (
     TURBO,
     batch,
     download,
+    draw,
     dusk,
     embedded_note,
     file_note,
@@ -290,19 +291,7 @@ def camera_path(graph: Graph) -> None:
     image = picture(graph)
     texts = prompts(graph, loaded["CLIP"], "")
     guided = guide(graph, loaded, image, texts, "animate")
-    led = graph.add(
-        "DynamiCrafterStrokes",
-        3,
-        model=loaded["MODEL"],
-        positive=guided["positive"],
-        negative=guided["negative"],
-        latent=guided["LATENT"],
-        vae=loaded["VAE"],
-        image=image,
-        strokes="",
-        seed=SEED,
-        camera="pan 0.4 0",
-    )
+    led = draw(graph, loaded, guided, image, "", camera="pan 0.4 0")
     save(graph, sample(graph, loaded, led, 4, led["MODEL"], noise=led["NOISE"]), "camera_path", 5)
     graph.note(
         f"""
