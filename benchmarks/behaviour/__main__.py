@@ -1,7 +1,7 @@
 """`python -m benchmarks.behaviour [CHECKPOINT]`: does the model do what is said of it? A table, and exit code 1 where it does not.
 
-Pictures and prompts are held out: procedural ones, drawn from seeds that training never uses, and real ones of the point "pictures",
-from ComfyUI's installed template packages. The default is the embedded model.
+Pictures and prompts are held out: procedural ones, drawn from seeds that training never uses, and real ones of the points "pictures"
+and "things", from ComfyUI's installed template packages and an installed emoji font. The default is the embedded model.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from dynamicrafter_core.diffusion.reuse import PRESETS
 from dynamicrafter_core.pipeline.pipeline import EMBEDDED
 from dynamicrafter_core.training.motions import MOTIONS
 
-from . import cost, pictures, points
+from . import cost, pictures, points, things
 from .subject import Row, Subject, tell
 
 POINTS = {
@@ -34,6 +34,7 @@ POINTS = {
     "steps": points.steps,
     "ends": points.ends,
     "pictures": pictures.pictures,
+    "things": things.things,
     "speed": cost.speed,
     "replay": cost.replay,
 }

@@ -14,6 +14,7 @@ from .motions import RATES, rates_of
 from .picture_clips import FilmedClips, Shot
 
 _PACES = torch.linspace(0.4, 1.6, 25)  # of the extent that fs asks for
+_COVERED = 0.02  # opacity from which a pixel belongs to the thing in front
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,12 @@ def gradient_energy(picture: Tensor, mask: Tensor) -> float:
         both = mask.narrow(axis, 0, size) * mask.narrow(axis, 1, size)
         total += float((picture.diff(dim=axis) ** 2 * both).sum() / both.sum().clamp(min=1))
     return total
+
+
+def rest_of(made: Tensor, first: Tensor, front: Tensor) -> list[float]:
+    """How much stands still, in dB: the last frames of clips [B,3,T,H,W] beside the picture they began as [B,3,H,W], where nothing of
+    `front` [B,1,T,H,W] ever is."""
+    rest = (front.amax(2) < _COVERED).float().cpu()  # b 1 h w
+    errors = ((made[:, :, -1].float().cpu() - first.float().cpu()) ** 2 * rest).mean(1).sum((1, 2))
+    errors = errors / rest.sum((1, 2, 3)).clamp(min=1)
+    return (10 * torch.log10(4 / errors.clamp(min=1e-10))).tolist()

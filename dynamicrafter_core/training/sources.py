@@ -1,4 +1,4 @@
-"""The data a recipe names: procedural clips, real pictures, a folder or tar of videos, or a mixture of such."""
+"""The data a recipe names: procedural clips, real pictures, things that move in them, a folder or tar of videos, or a mixture of such."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
@@ -10,10 +10,16 @@ from ..errors import InputError
 from .clips import Clips, ProceduralClips
 from .mixed_clips import MixedClips
 from .picture_clips import PictureClips
+from .thing_clips import ThingClips
 from .videos import VideoClips
 
 Source = Callable[..., Clips]
-KINDS: Mapping[str, Any] = {"procedural": ProceduralClips, "videos": VideoClips, "pictures": PictureClips}
+KINDS: Mapping[str, Any] = {
+    "procedural": ProceduralClips,
+    "videos": VideoClips,
+    "pictures": PictureClips,
+    "things": ThingClips,
+}
 MIXED = "mixed"
 
 
