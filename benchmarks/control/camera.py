@@ -35,7 +35,7 @@ def in_noise(bench: Bench) -> list[Row]:
         likeness += float(conformity(made, clips.pixels[:, :, 0]).sum())
         seconds, count = seconds + each * cases, count + cases
     effect = (
-        f"{right} of {count} clips move along the path without a word in the prompt (residual, share {SHARE:g}, eta 0); likeness "
+        f"{right} of {count} clips follow the path with an empty prompt (residual, share {SHARE:g}, eta 0); likeness "
         f"{likeness / count:.3f}"
     )
     paper = "[Text2Video-Zero](https://arxiv.org/abs/2303.13439)"
@@ -53,14 +53,14 @@ def leading(bench: Bench) -> list[Row]:
     shares = []
     for until in UNTIL:
         led, _ = film(bench, some, [{"strokes": f"camera {PATHS[name]}; until {until:g}"} for name in names[:few]])
-        shares.append(f"until {until:g} {follow(led, names[:few])}")
+        shares.append(f"until {until:g}: {follow(led, names[:few])}")
     looks = (plain, made[:few])
     first = listed([likeness_in_decibels(each[:, :, 0], pictures[:few]) for each in looks], 1)
     sharp = [listed([sharpness(each[:, :, place], pictures[:few]) for each in looks]) for place in (0, -1)]
     effect = (
-        f"{follow(made, names)} of {len(names)} clips move along the path without a word in the prompt. Of the first {few}: {follow(made[:few], names[:few])}, "
-        f"without {follow(plain, names[:few])}, with {', '.join(shares)}; without and with: the first frame is like the picture by {first} dB, sharpness of the "
-        f"first frame {sharp[0]}, of the last {sharp[1]} of the picture's"
+        f"{follow(made, names)} of {len(names)} clips follow the path with an empty prompt. Of the first {few}: {follow(made[:few], names[:few])}; without the "
+        f"camera: {follow(plain, names[:few])}; with {', '.join(shares)}. Without and with the camera: PSNR of the first frame to the picture {first} dB, "
+        f"sharpness of the first frame {sharp[0]}, of the last {sharp[1]}"
     )
     return [Row("strokes: camera", "[Time-to-Move](https://arxiv.org/abs/2511.08633)", effect, seconds / without)]
 

@@ -113,7 +113,7 @@ def monotone(values: Sequence[float]) -> str:
     for word, right in (("rises", lambda a, b: b > a), ("falls", lambda a, b: b < a)):
         if all(right(a, b) for a, b in pairs):
             return word
-    return "does not go one way"
+    return "not monotonic"
 
 
 def at_equal(value: float, along: Sequence[float], wanted: Sequence[float]) -> float | None:

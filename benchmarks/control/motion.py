@@ -72,8 +72,8 @@ def temperature(bench: Bench) -> list[Row]:
 def causal(bench: Bench) -> list[Row]:
     made = bench.series([{"motion": Motion(causal=each)} for each in (False, True)])
     effect = (
-        f"off, on: change from frame to frame {listed(made.change)}, flicker {listed(made.flicker)}, likeness {listed(made.likeness, 3)}; of a "
-        "model that was trained without"
+        f"off, on: change from frame to frame {listed(made.change)}, flicker {listed(made.flicker)}, likeness {listed(made.likeness, 3)}; the "
+        "model was trained without it"
     )
     return [Row("causal temporal attention", "[MagicVideo](https://arxiv.org/abs/2211.11018)", effect, max(made.cost))]
 

@@ -28,7 +28,7 @@ def shared(bench: Bench) -> list[Row]:
 def freeinit(bench: Bench) -> list[Row]:
     made = bench.series([{"start_step": START, "freeinit": times} for times in (0, 1)])
     effect = (
-        f"start step {START}, once and again: flicker {listed(made.flicker)}; change from frame to frame {listed(made.change)}; "
+        f"start step {START}, without and with a FreeInit run: flicker {listed(made.flicker)}; change from frame to frame {listed(made.change)}; "
         f"likeness {listed(made.likeness, 3)}"
     )
     return [Row("noise: FreeInit", "[FreeInit](https://arxiv.org/abs/2312.07537)", effect, made.cost[1])]

@@ -118,10 +118,10 @@ def strokes(bench: Bench) -> list[Row]:
     shares = []
     for until in UNTIL:
         led, _ = film(bench, some, [{"strokes": f"{case.text}; until {until:g}"} for case in cases[:few]])
-        shares.append(f"until {until:g} {right(pictures[:few], led, cases[:few])}")
+        shares.append(f"until {until:g}: {right(pictures[:few], led, cases[:few])}")
     effect = (
         f"{told(pictures, made, cases)}; without strokes {told(pictures, plain, cases)}. Of the first {few}: "
-        f"{right(pictures[:few], made[:few], cases[:few])}, with {', '.join(shares)}"
+        f"{right(pictures[:few], made[:few], cases[:few])}; with {', '.join(shares)}"
     )
     return [Row("strokes", PAPER, effect, seconds / without)]
 
@@ -134,8 +134,8 @@ def right(pictures: Sequence[Tensor], made: Tensor, cases: Sequence[Case]) -> in
 def told(pictures: Sequence[Tensor], made: Tensor, cases: Sequence[Case]) -> str:
     errors = [end_point_error(*each) for each in zip(pictures, made[:, :, -1], cases, strict=True)]
     return (
-        f"{right(pictures, made, cases)} of {len(errors)} end within a third of the stroke's length (error {sum(errors) / len(errors):.2f} of it in the mean, "
-        f"{sorted(errors)[len(errors) // 2]:.2f} in the median)"
+        f"{right(pictures, made, cases)} of {len(errors)} end less than a third of the stroke's length from its end (mean error "
+        f"{sum(errors) / len(errors):.2f}, median {sorted(errors)[len(errors) // 2]:.2f})"
     )
 
 
@@ -156,8 +156,8 @@ def brush(bench: Bench) -> list[Row]:
         bench, clips, [{"brush": mask, "strokes": case.text} for mask, case in zip(small, cases, strict=True)]
     )
     effect = (
-        f"{percent(held, large)} of the motion energy lies inside the brush, without one {percent(plain, large)} ({count} clips); with "
-        f"strokes {percent(led, way)} inside the brush and its way, without {percent(plain, way)}"
+        f"{percent(held, large)} of the motion energy lies inside the brush, without a brush {percent(plain, large)} ({count} clips); with "
+        f"strokes {percent(led, way)} inside the brush and its path, without {percent(plain, way)}"
     )
     return [Row("motion brush", BLENDED, effect, seconds / without)]
 

@@ -43,7 +43,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "mask": {"mask": [1.0] * 2 + [0.0] * 2, "original": VIDEO},
     "fresh noise 0 (eta)": {"eta": 0.0},
     "strokes": {"strokes": "20,20 -> 40,20; until 0.9"},
-    "camera that leads": {"strokes": "camera pan 0.25 0; until 0.9"},
+    "camera in strokes": {"strokes": "camera pan 0.25 0; until 0.9"},
     "motion brush": {"brush": BRUSH},
     "windows": {"window": 3, "overlap": 1},
     "locked frame": {"lock": 1},
