@@ -113,7 +113,7 @@ def chains(pipeline: Pipeline, pictures: Sequence[Tensor], steps: int) -> list[s
         seams = [seam(each, (16, 32, 48)) for each in made]
         drifts = [drift(each, picture) for each, picture in zip(made, pictures, strict=True)]
         what = f"chain of four, keep {keep}, colours {match}"
-        rows.append(f"| {what} | 64 frames, still | {median(seams):.2f} | colours {median(drifts):.1f} of 255 | |")
+        rows.append(f"| {what} | 64 frames, still | {median(seams):.2f} | colour drift {median(drifts):.1f} of 255 | |")
     made = [chain(pipeline, each, "the camera zooms in", k, steps, 1, "joint") for k, each in enumerate(pictures)]
     seams = [seam(each, (16, 32, 48)) for each in made]
     uneven = unevenly([unevenness(each, "zoom_in") for each in made])
@@ -145,7 +145,7 @@ def psnr(frame: Tensor, picture: Tensor) -> float:
 
 def unevenly(found: Sequence[float | None]) -> str:
     known = sorted(each for each in found if each is not None)
-    return f"{median(known):.0%} in {len(known)} of {len(found)} clips" if known else "no quarter shows it"
+    return f"{median(known):.0%} in {len(known)} of {len(found)} clips" if known else "motion not seen in every quarter"
 
 
 def median(values: Sequence[float]) -> float:
@@ -178,7 +178,7 @@ def fastest_dtype() -> torch.dtype:
 
 def memory(size: str, lengths: Sequence[int]) -> Iterator[str]:
     """The lines of a table, as they come."""
-    yield f"| frames, {size}, {str(fastest_dtype()).removeprefix('torch.')} | peak, GiB | by that of 16 | CPU seconds a step | a frame |"
+    yield f"| frames, {size}, {str(fastest_dtype()).removeprefix('torch.')} | peak, GiB | relative to 16 frames | CPU seconds per step | per frame |"
     yield "|---|---|---|---|---|"
     first = None
     for frames in lengths:
@@ -218,7 +218,7 @@ def main() -> int:
     rows += keyframes(pipeline, pictures, options.steps)
     head = [f"Medians of {options.count} held-out pictures, {options.steps} steps.", ""]
     head += [
-        "| how | clip | seam, by the mean step | unevenness of motion, or drift | CPU seconds |",
+        "| how | clip | seam, relative to the mean step | unevenness of motion, or drift | CPU seconds |",
         "|---|---|---|---|---|",
     ]
     text = "\n".join([*head, *rows]) + "\n"
