@@ -62,11 +62,11 @@ def by_keyframes(pipeline: Pipeline, few: Tensor, steps: int) -> Tensor:
 def double(pipeline: Pipeline, clips: Tensor, steps: int) -> list[str]:
     ways: dict[str, Callable[[Tensor], Tensor]] = {
         "the mean of both neighbours": blended,
-        "the real frames, through the autoencoder alone": lambda real: through_the_autoencoder(pipeline, real),
+        "the real frames (autoencoder only)": lambda real: through_the_autoencoder(pipeline, real),
         "one clip, the known frames held by a mask": lambda few: by_mask(pipeline, few, steps),
         "keyframes: a clip between every two frames": lambda few: by_keyframes(pipeline, few, steps),
     }
-    rows = ["| way | error of the new frames, of 255 | CPU seconds a clip |", "|---|---|---|"]
+    rows = ["| way | error of the new frames, of 255 | CPU seconds per clip |", "|---|---|---|"]
     for name, way in ways.items():
         begun, errors = time.process_time(), []
         for clip in clips:
@@ -79,7 +79,9 @@ def double(pipeline: Pipeline, clips: Tensor, steps: int) -> list[str]:
 
 
 def make_over(pipeline: Pipeline, clips: Tensor, steps: int) -> list[str]:
-    rows = ["| strength | error beside the given clip, of 255 | brightness of the last frame beside the given one's |"]
+    rows = [
+        "| strength | error against the given clip, of 255 | brightness of the last frame relative to the given one |"
+    ]
     rows.append("|---|---|---|")
     for strength in (0.0, *STRENGTHS):
         errors, lights = [], []
@@ -91,7 +93,7 @@ def make_over(pipeline: Pipeline, clips: Tensor, steps: int) -> list[str]:
                 made = through_the_autoencoder(pipeline, clip)
             errors.append(error(made, clip))
             lights.append(float(made[-1].float().mean() / clip[-1].float().mean()))
-        told = f"{strength:g}" if strength else "none: through the autoencoder alone"
+        told = f"{strength:g}" if strength else "none (autoencoder only)"
         rows.append(f"| {told} | {mean(errors):.1f} | {mean(lights):.2f} |")
     return rows
 
