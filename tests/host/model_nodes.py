@@ -48,15 +48,15 @@ NOT_TRIED = {
 
 # Nodes that change nothing, and why that is right.
 SAME = {
-    "ChromaRadianceOptions": "for Chroma Radiance; refused at the first step below its start_sigma, if there is one",
+    "ChromaRadianceOptions": "for Chroma Radiance; refused at the first step below its start_sigma, if any",
     "ContextWindowsManual": "the clip is one window; longer ones: test_native.py",
     "DifferentialDiffusion": "there is no mask",
     "LTXVContextWindows": "the clip is one window",
-    "ModelComputeDtype": "the type it has already",
+    "ModelComputeDtype": "already this type",
     "MultiGPU_WorkUnits": "one device",
-    "SelectModelDevice": "the device it is on already",
+    "SelectModelDevice": "already on this device",
     "WanContextWindowsManual": "the clip is one window",
-    "wanBlockSwap": "does nothing to any model",
+    "wanBlockSwap": "has no effect on any model",
 }
 MERGES_BY_NAME = "merges weights by another model's names, of which this one has none"
 
@@ -118,7 +118,7 @@ def walk(
 
     plain = clip()
     for node, kind, needed in model_nodes(extras):
-        unfilled = [f"needs a {socket[0]}" for socket in needed.values() if socket[0] in UNFILLED]
+        unfilled = [f"needs an input of type {socket[0]}" for socket in needed.values() if socket[0] in UNFILLED]
         if node in NOT_TRIED or unfilled:
             yield Row(node, "not tried", said=NOT_TRIED.get(node) or unfilled[0])
             continue
