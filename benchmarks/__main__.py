@@ -44,7 +44,7 @@ def main() -> None:
                 for part in options.parts:
                     sys.stderr.write(f"{name} {size}: {part}\n")
                     found += PARTS[part](size, DTYPES[name], device, ceiling, options.repeat)
-            report.append(f"{name}, matrix products reach {ceiling / 1e9:.0f} GFLOP/s\n\n{table(found)}")
+            report.append(f"{name}, peak of matrix products: {ceiling / 1e9:.0f} GFLOP/s\n\n{table(found)}")
     if options.load != "none":
         report.append(f"Loading on the CPU, fp16\n\n{table(loading.rows(options.load))}")
     text = "\n\n".join(report) + "\n"

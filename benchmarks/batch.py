@@ -1,7 +1,7 @@
 """A batch against the ways without it, and a batch that is killed again and again.
 
-python -m benchmarks.batch                     seconds a clip: batch, one warm loop, a loop of the shell
-python -m benchmarks.batch --kills 20          200 jobs, ten of them bad, killed so often: are the files those of a run in peace?
+python -m benchmarks.batch                     seconds per clip: batch, warm Python loop, shell loop
+python -m benchmarks.batch --kills 20          200 jobs, ten of them bad, killed 20 times: are the files those of an undisturbed run?
 """
 
 import argparse
@@ -54,7 +54,7 @@ def write_jobs(folder: Path, count: int, steps: int, bad: int) -> list[dict]:
 
 
 def compare(folder: Path, jobs: list[dict], repeat: int) -> None:
-    ways = {"batch": by_batch, "one warm loop": by_loop, "a loop of the shell": by_shell}
+    ways = {"batch": by_batch, "warm Python loop": by_loop, "shell loop": by_shell}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeat):
         for name, way in ways.items():
@@ -64,7 +64,7 @@ def compare(folder: Path, jobs: list[dict], repeat: int) -> None:
     medians = {name: sorted(values)[len(values) // 2] for name, values in seconds.items()}
     for name, value in medians.items():
         sys.stdout.write(
-            f"{name:<22}{value:6.2f} s a clip, {3600 / value:6.0f} clips an hour  {value / medians['batch']:5.2f} x the batch"
+            f"{name:<22}{value:6.2f} s per clip, {3600 / value:6.0f} clips per hour  {value / medians['batch']:5.2f} x the batch"
             + "\n"
         )
 

@@ -43,7 +43,7 @@ def rows(size: str, dtype: torch.dtype, device: torch.device, ceiling: float, re
     return [
         attention("attention over pixels", pixel_tokens, pixel_tokens),
         attention("attention over frames", frame_tokens, frame_tokens),
-        Row("attention to text", size, whole, "einsum, text repeated a frame", repeated, flops, ceiling),
+        Row("attention to text", size, whole, "einsum, text repeated per frame", repeated, flops, ceiling),
         temporal_conv(size, dtype, device, ceiling, repeat),
     ]
 
@@ -68,4 +68,4 @@ def temporal_conv(size: str, dtype: torch.dtype, device: torch.device, ceiling: 
         return out.transpose(1, 2).reshape(h.shape)
 
     ours, theirs = medians([lambda: layer(lying, frames), straightforward], repeat)
-    return Row("temporal convolutions", size, ours, "three dimensions, b c t h w", theirs, flops, ceiling)
+    return Row("temporal convolutions", size, ours, "3D convolution, b c t h w", theirs, flops, ceiling)

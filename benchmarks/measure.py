@@ -38,7 +38,7 @@ class Row:
         return [self.what, self.size, f"{self.seconds:.3f}", flops, rate, share, self.alternative, gain]
 
 
-HEADER = ["what", "size", "seconds", "TFLOP", "GFLOP/s", "of the ceiling", "against", "that takes"]
+HEADER = ["what", "size", "seconds", "TFLOP", "GFLOP/s", "of peak", "compared with", "relative time"]
 
 
 def timed(run: Run) -> float:
@@ -63,7 +63,7 @@ def medians(runs: list[Run], repeat: int) -> list[float]:
 def beside(run: Run, what: str, alternative: Run, fits: bool, repeat: int) -> tuple[float, str, float | None]:
     """Seconds of `run`, and the alternative's name and seconds; none where the machine has too little memory for it."""
     if not fits:
-        return medians([run], repeat)[0], f"{what}: does not fit the memory", None
+        return medians([run], repeat)[0], f"{what}: does not fit in memory", None
     ours, theirs = medians([run, alternative], repeat)
     return ours, what, theirs
 

@@ -49,7 +49,7 @@ def forward(size: str, dtype: torch.dtype, device: torch.device, ceiling: float,
     given = inputs(size, 1, dtype, device)
     frames, height, width = SIZES[size]
     fits = einsum_fits(frames, height * width, config(size).model_channels // config(size).head_channels, dtype, device)
-    ways = lambda: unet(*given), "attention written out (einsum)", lambda: plain(*given)
+    ways = lambda: unet(*given), "plain attention (einsum)", lambda: plain(*given)
     return [Row("UNet forward", size, *beside(*ways, fits, repeat), flops(size, 1, dtype), ceiling)]
 
 

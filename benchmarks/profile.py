@@ -71,8 +71,8 @@ class Profile(TorchDispatchMode):
             return "attention over frames" if asked == self.frames else PIXELS
         if "convolution" in str(packet):
             kernel = tuple(args[1].shape[2:])
-            return "convolutions over time" if 1 in kernel and max(kernel) > 1 else "convolutions of pictures"
-        return next((name for name, packets in KINDS.items() if packet in packets), "sums and the rest")
+            return "temporal convolutions" if 1 in kernel and max(kernel) > 1 else "spatial convolutions"
+        return next((name for name, packets in KINDS.items() if packet in packets), "additions and the rest")
 
     @staticmethod
     def flops(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> float:
@@ -111,7 +111,7 @@ def share_of_products(shape: tuple[int, ...], dtype: torch.dtype, device: torch.
 def table(seen: Profile, ceiling: float) -> str:
     whole = sum(work.seconds for work in seen.work.values())
     lines = [
-        "| what | calls | seconds | of the time | TFLOP | of the ceiling |",
+        "| what | calls | seconds | share of time | TFLOP | of peak |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for kind, work in sorted(seen.work.items(), key=lambda item: -item[1].seconds):
@@ -143,12 +143,12 @@ def main() -> None:
         shapes = sorted(seen.work[PIXELS].shapes, key=lambda shape: -shape[-2])
         alone = [(shape, share_of_products(shape, dtype, device)) for shape in shapes]
     sys.stdout.write(
-        f"### {machine(device)}\n\n{options.size}, {name}, matrix products reach {ceiling / 1e9:.0f} GFLOP/s\n\n"
+        f"### {machine(device)}\n\n{options.size}, {name}, peak of matrix products: {ceiling / 1e9:.0f} GFLOP/s\n\n"
     )
     sys.stdout.write(table(seen, ceiling) + "\n\n")
     for (_, _, length, width), share in alone:
         sys.stdout.write(
-            f"The products of attention over {length} pixels, {width} wide, alone: {share:.0%} of a large product's rate.\n"
+            f"The matrix products of attention over {length} pixels with head size {width}, alone: {share:.0%} of the rate of a large product.\n"
         )
 
 

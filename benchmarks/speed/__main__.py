@@ -42,7 +42,7 @@ def presets(options: argparse.Namespace) -> str:
                 *scores(each, made[0], bench.pictures),
             ]
         )
-    header = ["preset", "passes of the network", "of them whole", "work saved", *HEADER]
+    header = ["preset", "network passes", "of these, whole", "work reduction", *HEADER]
     return f"{bench.count} clips of held-out pictures, {steps} steps.\n\n{table(header, rows)}"
 
 
@@ -56,16 +56,16 @@ def tried(options: argparse.Namespace) -> str:
         tell(name)
         rows.append([name, *scores(bench.make(given, within, **dials), exact, bench.pictures)])
     said = (
-        f"{bench.count} clips of held-out pictures. At {RELEASED}, a pass without the inner blocks has {released_share():.0%} of the operations of a "
-        f"whole one (the embedded model: {embedded_share(bench):.0%}). Keys and values of text and image have {text_share(RELEASED):.1%}, so that "
-        "computing them once a clip would save no more."
+        f"{bench.count} clips of held-out pictures. At {RELEASED}, a pass without the inner blocks takes {released_share():.0%} of the operations of a "
+        f"whole pass (embedded model: {embedded_share(bench):.0%}). The keys and values of text and image take {text_share(RELEASED):.1%}, so "
+        "computing them once per clip would save no more than that."
     )
     return f"{said}\n\n{table(['tried', *HEADER], rows)}"
 
 
 def full(options: argparse.Namespace) -> str:
     said, rows = full_size(options.size, DTYPES[options.dtype], options.repeat)
-    header = ["preset", "passes of the network", "of them whole", "work saved", "time saved"]
+    header = ["preset", "network passes", "of these, whole", "work reduction", "speedup"]
     return f"{machine(torch.device('cpu'))}\n\n{said}\n\n{table(header, rows)}"
 
 

@@ -82,7 +82,7 @@ def moves_as_said(clips: Tensor) -> float:
 
 
 def scores(made: Made, exact: Made, pictures: Tensor) -> list[str]:
-    """Time saved; likeness to the full run; and what the clip does: motion, change and flicker from frame to frame, likeness to the picture."""
+    """Speedup; likeness to the full run; and what the clip does: motion, change and flicker from frame to frame, likeness to the picture."""
     error = psnr(made.clips, exact.clips)
     told = "" if made is exact else f"{float(error.mean()):.1f} ({float(error.min()):.1f})"
     return [
@@ -95,7 +95,7 @@ def scores(made: Made, exact: Made, pictures: Tensor) -> list[str]:
     ]
 
 
-HEADER = ["time saved", "PSNR to exact, dB (worst clip)", "moves as the prompt says", "change", "flicker", "likeness"]
+HEADER = ["speedup", "PSNR to exact, dB (worst clip)", "moves as the prompt says", "change", "flicker", "likeness"]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -118,8 +118,8 @@ def everything(bench: Bench, steps: int) -> list[tuple[str, Any, Dials]]:
     alternate = range(0, steps, 2)
     found: list[tuple[str, Any, Dials]] = []
     for share in (0.53, 0.4, 0.27, 0.2):
-        found.append((f"clip kept: steps {share:g}", None, {"speed": Speed(share)}))
-    found.append(("clip kept: every third step, evenly", planned(sorted({0, *from_end})), {}))
+        found.append((f"clip reused: steps {share:g}", None, {"speed": Speed(share)}))
+    found.append(("clip reused: the network runs every third step", planned(sorted({0, *from_end})), {}))
     found.append(("inner 2, second half", None, {"speed": Speed(inner=2)}))
     found.append(("inner 3, second half", None, {"speed": Speed(inner=3)}))
     found.append(("inner 2, whole run", planned(range(steps), alternate), {}))

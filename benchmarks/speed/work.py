@@ -69,8 +69,8 @@ def full_size(size: str, dtype: torch.dtype, repeat: int) -> tuple[str, list[lis
             [name, f"{BRANCHES * passes}", f"{BRANCHES * full}", f"{work:.2f} x", f"{STEPS * whole / seconds:.2f} x"]
         )
     said = (
-        f"A random UNet of released size, {size}, {str(dtype).removeprefix('torch.')}, {BRANCHES} branches, {STEPS} steps: a pass without the inner "
-        f"blocks takes {counted:.0%} of the operations of a whole one and {outer / whole:.0%} of its time (medians of {repeat}, in turns, "
-        f"{time.perf_counter() - began:.0f} s); what is kept takes {memory:.0f} MiB."
+        f"A UNet of released size with random weights, {size}, {str(dtype).removeprefix('torch.')}, {BRANCHES} branches, {STEPS} steps: "
+        f"a pass without the inner blocks takes {counted:.0%} of the operations of a whole pass and {outer / whole:.0%} of its time "
+        f"(medians of {repeat}, interleaved, {time.perf_counter() - began:.0f} s); the cache takes {memory:.0f} MiB."
     )
     return said, rows

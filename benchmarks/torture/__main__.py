@@ -24,8 +24,8 @@ API = "api"
 SOAK = "soak"
 RAY = "ray"
 COMMANDS = ("convert", "save", "batch", "film", "train")
-KILLS = {f"kill-{name}": f"kill -9 at a random moment of {name}, and once more without" for name in COMMANDS}
-DISKS = {f"disk-{name}": f"{name} on a disk that is full or read-only, and two of it at once" for name in COMMANDS}
+KILLS = {f"kill-{name}": f"kill -9 at a random moment of {name}; the last run is not killed" for name in COMMANDS}
+DISKS = {f"disk-{name}": f"{name} on a full or read-only disk, and two at once" for name in COMMANDS}
 FUZZERS = {
     "safetensors": "benchmarks.torture.checkpoints:SAFETENSORS",
     "pickle": "benchmarks.torture.checkpoints:PICKLE",
@@ -123,7 +123,7 @@ def attack(name: str, options: argparse.Namespace) -> Row:
 
 
 def table(rows: list[Row]) -> str:
-    heads = ("surface", "what was tried", "minutes", "trials", "results", "refused in a sentence", "kinds of findings")
+    heads = ("surface", "what was tried", "minutes", "trials", "results", "clean errors", "kinds of finding")
     return "\n".join([f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads), *map(str, rows)]) + "\n"
 
 

@@ -20,7 +20,7 @@ from .runner import ROOT, Found, Tally
 from .surface import LIMIT
 
 WORKFLOWS = ROOT / "workflows" / "api"
-WHAT = "API workflows in a real ComfyUI: inputs, links, node names and structure that are wrong"
+WHAT = "API workflows in a real ComfyUI: wrong inputs, links, node names and structure"
 FREE = ("output", "temp", "user", "server.log")  # what a server may write
 
 

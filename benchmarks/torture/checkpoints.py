@@ -342,11 +342,11 @@ def tricky_tar(chance: Random) -> bytes:
 
 SAFETENSORS = Surface(
     "safetensors",
-    "tables of contents altered in names, shapes, types, places and metadata; bytes altered",
+    "headers with altered names, shapes, dtypes, offsets and metadata; altered bytes",
     make_safetensors,
 )
 PICKLE = Surface(
     "pickle",
-    "torch.save files: bytes and instructions altered, calls of code, zips and tars with tricks, bombs",
+    "torch.save files: altered bytes and opcodes, code calls, malicious zips and tars, decompression bombs",
     make_pickle,
 )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .runner import ROOT, Found, Tally
 
-WHAT = "a batch on two nodes of Ray; one worker is killed after a quarter, one node after half"
+WHAT = "a batch on two Ray nodes; one worker is killed after a quarter, one node after half"
 PATIENCE = 1800.0  # seconds for the batch
 KEPT = 4  # clips that are made here too, to compare
 

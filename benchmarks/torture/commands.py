@@ -242,7 +242,7 @@ def prepare() -> None:
 
 COMMANDS = Surface(
     "cli",
-    "every option of every command: numbers, names, texts and files that are wrong, links in the output folder",
+    "every option of every command: wrong numbers, names, text and files; symlinks in the output folder",
     make_words,
     prepare,
 )

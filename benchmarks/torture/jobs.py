@@ -113,7 +113,7 @@ def make_jobs(chance: Random, room: Room) -> Callable[[], object]:
 
 JOBS = Surface(
     "jobs",
-    "files of jobs, JSON and CSV: keys, values, names, prompts and structure that are wrong; links in the output folder",
+    "job files, JSON and CSV: wrong keys, values, names, prompts and structure; symlinks in the output folder",
     make_jobs,
     prepare,
 )

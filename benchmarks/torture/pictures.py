@@ -218,9 +218,9 @@ def make_settings(chance: Random, room: Room) -> Callable[[], object]:
 
 PICTURES = Surface(
     "pictures",
-    "19 formats, 18 modes, 1 to 40,000 px, orientations, animations, transparency; bytes altered; bombs",
+    "19 formats, 18 modes, 1 to 40,000 px, orientations, animations, transparency; altered bytes; decompression bombs",
     make_picture,
 )
 SETTINGS = Surface(
-    "settings", "what saved files say of themselves: nested, cut, altered, of every plane of Unicode", make_settings
+    "settings", "metadata in saved files: nested, truncated, altered, from every Unicode plane", make_settings
 )

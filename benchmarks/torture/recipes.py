@@ -126,4 +126,4 @@ def prepare() -> None:
         Trainer(parse_recipe(copy.deepcopy(RIGHT)), Path(folder) / "run", "cpu")
 
 
-RECIPES = Surface("recipes", "recipes of training: structure, names and values that are wrong", make_recipe, prepare)
+RECIPES = Surface("recipes", "training recipes: wrong structure, names and values", make_recipe, prepare)

@@ -85,6 +85,4 @@ def make_script(chance: Random, room: Room) -> Callable[[], object]:
     return attempt
 
 
-SCRIPTS = Surface(
-    "scripts", "scripts of films, as text and JSON: structure, keys, figures and names that are wrong", make_script
-)
+SCRIPTS = Surface("scripts", "film scripts, as text and JSON: wrong structure, keys, numbers and names", make_script)

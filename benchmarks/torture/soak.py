@@ -20,7 +20,10 @@ from typing import Any
 from .api import WORKFLOWS, ask, attempt, unlinked, wrong_prompt
 from .runner import ROOT, Found, Tally
 
-WHAT = "prompts in one ComfyUI: workflows, settings and pictures by chance, cancels, wrong ones; memory, and results against a fresh server"
+WHAT = (
+    "many prompts in one ComfyUI: random workflows, settings and pictures, cancelled and invalid prompts; "
+    "memory, and results against a fresh server"
+)
 ARGUMENTS = ("--cpu", "--use-pytorch-cross-attention")
 KINDS = (*["right"] * 6, "again", "cancelled", "wrong", "wrong")
 FREED = 0.25  # of the prompts are followed by what the page's button for memory asks for

@@ -136,10 +136,10 @@ def make_data(chance: Random, room: Room) -> Callable[[], object]:
     return attempt
 
 
-VIDEOS = Surface("videos", "7 containers, of 0 to 5 frames, sound alone, folders; bytes altered", make_video, large)
+VIDEOS = Surface("videos", "7 containers, 0 to 5 frames, audio only, folders; altered bytes", make_video, large)
 DATA = Surface(
     "data",
-    "tars of captioned videos to train on: names that lead out, links, captions that are no text; bytes altered",
+    "tars of captioned training videos: path traversal, links, captions that are not text; altered bytes",
     make_data,
     large,
 )

@@ -54,7 +54,7 @@ def prepare() -> None:
 
 WEIGHTS = Surface(
     "weights",
-    "NaN, infinity and the largest numbers in 1 to 100 tensors of a model, in three precisions",
+    "NaN, infinity and the largest numbers in 1 to 100 tensors of a model, in three dtypes",
     make_weights,
     prepare,
 )

@@ -153,13 +153,13 @@ def try_prompt(prompt: str, negative: str) -> None:
             pass
 
 
-WORDS = Surface("words", "motions, noises and weights in words: numbers that are none, huge, endless lists", make_words)
+WORDS = Surface("words", "motion, noise and weight strings: malformed and huge numbers, endless lists", make_words)
 OPTIONS = Surface(
-    "options", "the library's keywords: every kind of value for every option, of every variant", make_options
+    "options", "library keyword arguments: every type of value for every option of every variant", make_options
 )
 PROMPTS = Surface(
     "prompts",
-    "to 100,000 characters, of every plane of Unicode, halves of characters, marks, emoji, no spaces",
+    "up to 100,000 characters, every Unicode plane, lone surrogates, combining marks, emoji, no spaces",
     make_prompts,
     open_pipeline,
 )
