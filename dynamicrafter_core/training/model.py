@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..checkpoints.checkpoint import load_checkpoint
 from ..checks import check_number, is_of, kind_of
@@ -240,6 +241,13 @@ def normalise_latents(autoencoder: Autoencoder, pixels: Tensor) -> None:
 
 
 @torch.no_grad()
+def latents_before(before: Autoencoder, autoencoder: Autoencoder, pixels: Tensor) -> Tensor:
+    """What `before` makes of pictures that `autoencoder` is given, in half the size for each level that it has less."""
+    smaller = autoencoder.config.size_factor // before.config.size_factor
+    return before.encode(F.avg_pool2d(pixels.to(next(before.parameters()).dtype), smaller))[0]
+
+
+@torch.no_grad()
 def align_latents(autoencoder: Autoencoder, before: Autoencoder, pixels: Tensor) -> None:
     """Fold a linear map into the autoencoder, so that its latents are as near as can be to those of the one before it.
 
@@ -247,11 +255,11 @@ def align_latents(autoencoder: Autoencoder, before: Autoencoder, pixels: Tensor)
     pictures that come out do not change.
     """
     own, wanted = (
-        torch.cat([each.encode(part.to(next(each.parameters()).dtype))[0].float() for part in pixels.split(64)])
-        .transpose(0, 1)
-        .flatten(1)
-        .T.double()  # pixels c
-        for each in (autoencoder, before)
+        torch.cat([encode(part).float() for part in pixels.split(64)]).transpose(0, 1).flatten(1).T.double()  # pixels c
+        for encode in (
+            lambda part: autoencoder.encode(part.to(next(autoencoder.parameters()).dtype))[0],
+            lambda part: latents_before(before, autoencoder, part),
+        )
     )
     ones = torch.ones_like(own[:, :1])
     solved = torch.linalg.lstsq(torch.cat([own, ones], 1), wanted).solution.float()  # c+1 c

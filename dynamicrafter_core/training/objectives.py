@@ -7,18 +7,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..diffusion.schedule import NoiseSchedule
+from ..models.autoencoder import LATENT_SCALE, Autoencoder
 from ..models.hooks import NO_HOOKS, Hooks
 from .clips import Clips, MovedClips
 from .inputs import Conditioned, condition, encode_image, encode_text
 from .measures import perceptual_loss
-from .model import Model
+from .model import Model, latents_before
 from .motions import MOTIONS
 from .recipe import Stage, Timesteps
 from .seeds import Word, normal, uniform
 
 _SHIFT, _ZOOM = 1.0, 0.1  # at most: pixels of the latent, and share of the size
 Rows = list[tuple[Word, ...]]
-Figures = dict[str, float]
+Figures = dict[str, Any]  # numbers, some of them still tensors
 
 
 def draw_timesteps(rows: Rows, timesteps: Timesteps) -> Tensor:
@@ -50,8 +51,11 @@ def diffusion_loss(
     return loss, {}
 
 
-def autoencoder_loss(model: Model, clips: Clips, stage: Stage, rows: Rows) -> tuple[Tensor, Figures]:
-    """Reconstruction of every frame, edges included, and a light pull to a normal distribution."""
+def autoencoder_loss(
+    model: Model, clips: Clips, stage: Stage, rows: Rows, before: Autoencoder | None = None
+) -> tuple[Tensor, Figures]:
+    """Reconstruction of every frame, edges included, and a light pull to a normal distribution; with an anchor, a pull to the
+    latents of the autoencoder `before` too."""
     autoencoder = model.part("autoencoder")
     dtype = next(autoencoder.parameters()).dtype
     chosen = uniform([(*row, "frame") for row in rows], max(1, stage.frames))
@@ -59,6 +63,7 @@ def autoencoder_loss(model: Model, clips: Clips, stage: Stage, rows: Rows) -> tu
     batch = torch.arange(len(clips.pixels), device=clips.pixels.device)[:, None]
     pixels = clips.pixels.transpose(1, 2)[batch, index].flatten(0, 1)  # n 3 h w
     mean, logvar = autoencoder.encode(pixels.to(dtype))
+    wanted = mean if before is None else latents_before(before, autoencoder, pixels)
     noise = normal([(*row, "posterior") for row in rows], max(1, stage.frames), *mean.shape[1:]).flatten(0, 1)
     latents = mean + (0.5 * logvar).exp() * noise.to(mean)
     if stage.equivariance:
@@ -67,8 +72,12 @@ def autoencoder_loss(model: Model, clips: Clips, stage: Stage, rows: Rows) -> tu
     mean, logvar = mean.float(), logvar.float()
     error = F.mse_loss(made, pixels)
     kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
+    figures = {"mse": error.detach(), "kl": kl.detach()}
     loss = error + stage.perceptual * 0.1 * perceptual_loss(made, pixels) + stage.kl * kl
-    return loss, {"mse": error.detach(), "kl": kl.detach()}  # type: ignore[dict-item]
+    if before is not None:
+        held = LATENT_SCALE**2 * F.mse_loss(mean, wanted.float())
+        loss, figures = loss + stage.anchor * held, {**figures, "anchor": held.detach()}
+    return loss, figures
 
 
 def _moved(latents: Tensor, pixels: Tensor, stage: Stage, rows: Rows) -> tuple[Tensor, Tensor]:

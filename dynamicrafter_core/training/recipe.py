@@ -71,6 +71,7 @@ class Stage:
     dropout: float = 0.05  # p: the text alone is dropped with p, both with p, and the image alone with p
     drop_both: bool = True  # False: where both would be dropped, the text alone is
     align: bool = False  # True: an autoencoder's latents end as near to the initial one's as a linear map brings them
+    anchor: float = 0.0  # weight of an autoencoder's latents' distance from the initial one's, while it learns
     still: bool = False  # True: where the text alone is dropped, the clip is its image, which image guidance then holds
     timesteps: Timesteps = Timesteps()
     distillation: Distillation = Distillation()
@@ -162,7 +163,8 @@ def _stage(raw: Any, where: str) -> Stage:
     check_integer(f"{where}: distillation.substeps", distillation.substeps, 1, 1000)
     for name in ("vdg", "random_frame", "interpolate", "loop", "dropout", "last_lr", "equivariance"):
         check_number(f"{where}: {name}", getattr(stage, name), 0, 1)
-    check_number(f"{where}: lr", stage.lr, 0)
+    for name in ("lr", "anchor"):
+        check_number(f"{where}: {name}", getattr(stage, name), 0)
     return stage
 
 

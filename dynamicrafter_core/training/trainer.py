@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,17 @@ class Trainer:
         self.seconds_before = self.position.seconds
 
     def _initial_autoencoder(self) -> Any:
-        """As it was before any training, for stages that align their latents with its."""
-        if not any(stage.align for stage in self.recipe.stages):
+        """As it was before any training and growth, for stages that align or anchor their latents."""
+        if not any(stage.align or stage.anchor for stage in self.recipe.stages):
             return None
         if not self.recipe.initial or "autoencoder" in self.recipe.model:
             raise InputError(
-                "A stage aligns latents with an initial autoencoder, and the recipe has none; leave align out."
+                "A stage aligns or anchors its latents to an initial autoencoder's, and the recipe has none; "
+                "leave align and anchor out."
             )
-        return copy.deepcopy(self.model.part("autoencoder"))
+        grown = "autoencoder" in self.recipe.grow
+        model = make_model(replace(self.recipe, grow={}), self.device, self.dtype) if grown else self.model
+        return copy.deepcopy(model.part("autoencoder")).requires_grad_(False)
 
     @property
     def total(self) -> int:
@@ -174,7 +178,8 @@ class Trainer:
             rows: Rows = [(self.recipe.seed, stage.name, step, number) for number in numbers]
             match stage.objective:
                 case "autoencoder":
-                    loss, figures = autoencoder_loss(self.model, batch, stage, rows)
+                    before = self.before if stage.anchor else None
+                    loss, figures = autoencoder_loss(self.model, batch, stage, rows, before)
                 case "towers":
                     assert heads is not None
                     loss, figures = towers_loss(self.model, heads, batch, rows)

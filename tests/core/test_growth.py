@@ -11,7 +11,7 @@ from training_recipes import only, small_recipe
 from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.training.clips import ProceduralClips
-from dynamicrafter_core.training.model import Model, align_latents, make_model, save_model
+from dynamicrafter_core.training.model import Model, align_latents, latents_before, make_model, save_model
 from dynamicrafter_core.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -56,6 +56,22 @@ def test_a_grown_model_does_what_the_loaded_one_did(taught: Path) -> None:
             torch.equal(a, b) for a, b in zip((mean, logvar), grown.part("autoencoder").encode(pixels), strict=True)
         )
         assert torch.equal(plain.part("autoencoder").decode(mean), grown.part("autoencoder").decode(mean))
+
+
+def test_an_autoencoder_of_one_more_level_begins_near_the_loaded_one(taught: Path) -> None:
+    """For pictures of twice the size, by way of the same latents."""
+    plain = loaded(taught).part("autoencoder").eval()
+    mult = (plain.config.channel_mult[0], *plain.config.channel_mult)
+    grown = loaded(taught, grow={"autoencoder": {"channel_mult": list(mult)}}).part("autoencoder").eval()
+    assert grown.config.size_factor == 2 * plain.config.size_factor
+    large = ProceduralClips(32, 32, 1)("train", range(8)).pixels[:, :, 0]
+    with torch.no_grad():
+        wanted = latents_before(plain, grown, large)
+        mean = grown.encode(large)[0]
+        made, small = grown.decode(wanted), plain.decode(wanted)
+    assert mean.shape == wanted.shape and made.shape == large.shape
+    for own, other in ((mean, wanted), (torch.nn.functional.avg_pool2d(made, 2), small)):
+        assert likeness(own, other) > 0.8
 
 
 def test_what_has_grown_learns_and_is_saved(taught: Path, tmp_path: Path) -> None:
@@ -104,6 +120,12 @@ def test_a_part_that_is_made_anew_does_not_grow() -> None:
         make_model(small_recipe(grow=GROWN), CPU, torch.float32)
 
 
+def likeness(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The mean of their channels' correlations."""
+    pairs = zip(a.transpose(0, 1).flatten(1), b.transpose(0, 1).flatten(1), strict=True)
+    return sum(float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in pairs) / a.shape[1]
+
+
 def turned(autoencoder: Any) -> Any:
     """The same pictures by way of latents that are turned, stretched and shifted, as learning might leave them."""
     turn = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(3)))[0] * 3
@@ -142,10 +164,38 @@ def test_a_stage_aligns_with_the_initial_autoencoder(taught: Path, tmp_path: Pat
     trainer.run()
     with torch.no_grad():
         own, old = (each.encode(pixels)[0] for each in (trainer.model.part("autoencoder"), initial))
-    alike = [float(torch.corrcoef(torch.stack([own[:, c].flatten(), old[:, c].flatten()]))[0, 1]) for c in range(4)]
-    assert (min(alike) > 0.999) is align
+    assert (likeness(own, old) > 0.999) is align
+
+
+@pytest.mark.parametrize("grow", [{}, {"autoencoder": {"channel_mult": [1, 1, 2]}}])
+def test_an_anchor_holds_latents_to_the_initial_ones(taught: Path, tmp_path: Path, grow: dict[str, Any]) -> None:
+    """Also in a run that was stopped, and for an autoencoder that has grown: against the loaded one, at half the size."""
+    large = ProceduralClips(32, 32, 4)("train", range(100, 116)).pixels[:, :, 0]
+    far = {}
+    for anchor in (0.0, 10_000.0):
+        recipe = only(
+            "autoencoder",
+            steps=40,
+            lr=0.003,
+            warmup=0,
+            ema=0.0,
+            anchor=anchor,
+            model={},
+            initial=[str(taught)],
+            grow=grow,
+        )
+        before = loaded(taught).part("autoencoder")
+        folder = tmp_path / str(anchor)
+        Trainer(recipe, folder, "cpu").run(minutes=0)
+        trainer = Trainer(recipe, folder, "cpu")
+        trainer.run()
+        own = trainer.model.part("autoencoder")
+        with torch.no_grad():
+            wanted = latents_before(before, own, large)
+            far[anchor] = 1 - likeness(own.encode(large)[0], wanted)
+    assert far[10_000.0] < 0.5 * far[0.0]
 
 
 def test_without_an_initial_autoencoder_nothing_is_aligned(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="aligns latents with an initial autoencoder, and the recipe has none"):
+    with pytest.raises(InputError, match="to an initial autoencoder's, and the recipe has none"):
         Trainer(only("autoencoder", align=True), tmp_path, "cpu")
