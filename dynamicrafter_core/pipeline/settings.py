@@ -281,8 +281,8 @@ def _speed(family: Family, given: Mapping[str, Any]) -> Speed:
     speed = Speed.read(given.get("speed", ""))
     if family.consistency and speed != EXACT:
         raise InputError(
-            f"speed is {given['speed']!r}, but {family.name} is distilled: each of its few steps leads far, and none can be reused; "
-            "leave it out."
+            f"speed is {given['speed']!r}, but {family.name} is distilled: each of its few steps changes a lot, and "
+            "none can be reused; leave it out."
         )
     return speed
 

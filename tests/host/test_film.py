@@ -211,11 +211,11 @@ def test_clips_dissolve_in_order(run):
     expected = torch.tensor([0, 0, 0.1, 0.2, 0.5, 0.7, 0.9, 0.9])
     torch.testing.assert_close(frames, expected)
     with pytest.raises(
-        Exception, match="A dissolve of 3 frames is too long for clips of which the shortest has 4: give 2"
+        Exception, match="A dissolve of 3 frames is too long: the shortest clip has 4 frames, so give 2"
     ):
         join(run, clips, transition="dissolve", dissolve_frames=3, double_frame="keep")
 
 
 def test_clips_of_two_sizes_are_refused(run):
-    with pytest.raises(Exception, match="The clips have several sizes, 4x2 and 4x4: scale them"):
+    with pytest.raises(Exception, match="The clips have different sizes, 4x2 and 4x4: scale them"):
         join(run, [torch.zeros(3, 4, 4, 3), torch.zeros(3, 2, 4, 3)])
