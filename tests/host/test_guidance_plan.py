@@ -226,7 +226,7 @@ def test_projection_of_what_another_node_replaces_is_refused(extras, run, load, 
         ({"text": "fast"}, "text guidance is 'fast'; give a number from 0 to 100, or points"),
         ({"image": "0: 3, 2: 3"}, "a share of the run in image guidance"),
         ({"momentum": 2.0}, "the momentum of guidance is 2.0; give a number from -1 to 1"),
-        ({"start": 0.6, "end": 0.5}, "guidance starts at 0.6 and ends at 0.5; the end comes later"),
+        ({"start": 0.6, "end": 0.5}, "guidance starts at 0.6 and ends at 0.5; the end must come later"),
     ],
 )
 def test_bad_guidance_is_refused(load, guidance, given, message) -> None:

@@ -109,7 +109,7 @@ def test_it_works_beside_the_hosts_patches(extras, run, load, scene, image, samp
         ({"strength": "fast"}, "motion strength is 'fast'; give a number, or several"),
         ({"temperature": ""}, "motion temperature is ''"),
         ({"strength": "99"}, "motion strength is 99.0"),
-        ({"start": 0.6, "end": 0.5}, "the end comes later"),
+        ({"start": 0.6, "end": 0.5}, "the end must come later"),
     ],
 )
 def test_bad_weights_are_refused(load, motion, change, message) -> None:
