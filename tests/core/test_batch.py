@@ -171,7 +171,7 @@ def test_defaults_stand_in_the_files_head_and_behind_the_commands(folder: Path) 
         ({"image": "p0.png", "motion": "sideways 3"}, "motion"),
         ({"image": "p0.png", "speed": "quick"}, "speed holds 'quick'; give exact, balanced, fast"),
         ({"image": "p0.png", "size": "big"}, "size is 'big'; give a width and a height"),
-        ({"image": "p0.png", "size": "65x64"}, "65x64 does not divide"),
+        ({"image": "p0.png", "size": "65x64"}, "65x64 is not divisible"),
         ({"image": "p0.png", "format": "avi"}, "format is 'avi'; give mp4, gif, png"),
         ({"image": "p0.png", "model": "gone.ckpt"}, "gone.ckpt does not exist"),
         ({"image": "p0.png", "camera": "up and away"}, "motion 'up and away' is unknown"),

@@ -224,7 +224,7 @@ def test_latents_that_do_not_fit_are_refused(made, sample, run) -> None:
         sample(made, "KSampler", **with_latent(6, 4, 8, 8))
     with refused("of 128x64 pixels and the visual detail guidance of 64x64"):
         sample(made, "KSampler", **with_latent(4, 4, 8, 16))
-    with refused("A latent of 64x80 pixels does not fit this model, whose sides are multiples of 64"):
+    with refused("A latent of 64x80 pixels does not fit this model, whose sides must be multiples of 64"):
         sample(made, "KSampler", **with_latent(4, 4, 10, 8))
     with refused("takes a video as a batch of frames"):
         sample(made, "KSampler", **with_latent(1, 4, 4, 8, 8))
