@@ -41,7 +41,7 @@ _TRAITS: Mapping[str, tuple[str, str]] = {
     "temporal_conv": ("convolves over time", "does not convolve over time"),
     "relative": ("knows relative frame positions", "knows no frame positions"),
     "image_attention": ("attends to image tokens", "attends to no image tokens"),
-    "learnable": ("weighs them by a learned factor", "has no learned factor for them"),
+    "learnable": ("weights them by a learned factor", "has no learned factor for them"),
     "fs": ("is conditioned on fs", "is not conditioned on fs"),
     "guidance": ("takes the guidance scale as input", "does not take the guidance scale as input"),
     "motion": ("takes a motion scale as input", "does not take a motion scale as input"),

@@ -287,7 +287,7 @@ def _check_scale(name: str, value: Tensor | None, dim: int, clips: int) -> None:
     if value is None and dim:
         raise InputError(f"This UNet takes {name} as an input, and it is missing; give {clips} numbers.")
     if value is not None and not dim:
-        raise InputError(f"This UNet takes no {name}, which only distilled ones (T2V-Turbo) do; leave it out.")
+        raise InputError(f"This UNet takes no {name}, unlike distilled ones (T2V-Turbo); leave it out.")
     if value is not None and (value.shape != (clips,) or not value.is_floating_point()):
         raise InputError(
             f"{name} is a {value.dtype} tensor of shape {list(value.shape)}; give a floating-point number for each of "
