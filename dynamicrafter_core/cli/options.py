@@ -195,10 +195,12 @@ def add_start(parser: argparse.ArgumentParser, maskable: bool) -> None:
             "--brush", metavar="IMAGE", help="white areas may move, and do with --strokes; everything else stays still"
         )
         group.add_argument(
-            "--brush-to", metavar="IMAGE", help="white is where the brushed area ends up, without --strokes"
+            "--brush-to", metavar="IMAGE", help="white is where the brushed area ends up, instead of --strokes"
         )
         group.add_argument(
-            "--flow", metavar="FILE", help="a .npy file of [T or 1,H,W,2]: how far each pixel moves, without --strokes"
+            "--flow",
+            metavar="FILE",
+            help="a .npy file of [T or 1,H,W,2]: how far each pixel moves, instead of --strokes",
         )
         group.add_argument(
             "--lock", type=whole, metavar="FRAME", help="the frame that is exactly IMAGE: 0, or any other"
