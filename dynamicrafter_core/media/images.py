@@ -105,7 +105,8 @@ def check_size(width: int, height: int, multiple: int = 64) -> None:
     if width % multiple or height % multiple:
         near_width, near_height = round_size(width, height, multiple)
         raise InputError(
-            f"size {width}x{height} is not divisible by {multiple}; the nearest valid size is {near_width}x{near_height}."
+            f"size {width}x{height} is not divisible by {multiple}; the nearest valid size is "
+            f"{near_width}x{near_height}."
         )
 
 

@@ -208,7 +208,8 @@ def read_positions(text: str, frames: int) -> tuple[int, ...]:
         ) from None
     if wrong := [place for place in listed if not -frames <= place < frames]:
         raise InputError(
-            f"keyframe_positions holds {wrong[0]}, which a clip of {frames} frames does not have: give 0 to {frames - 1}."
+            f"keyframe_positions holds {wrong[0]}, which a clip of {frames} frames does not have: give 0 to "
+            f"{frames - 1}."
         )
     places = [place % frames for place in listed]
     if len(set(places)) < len(places):
