@@ -81,4 +81,4 @@ def kind_of(hint: Any) -> str:
         return "a list"
     if origin is Mapping:
         return "an object"
-    return {float: "a number", int: "a whole number", bool: "true or false", type(None): "null"}.get(hint, "a text")
+    return {float: "a number", int: "a whole number", bool: "true or false", type(None): "null"}.get(hint, "text")

@@ -17,8 +17,9 @@ class DynamiCrafterCameraPath(io.ComfyNode):
             node_id="DynamiCrafterCameraPath",
             display_name="DynamiCrafter Camera Path",
             category="DynamiCrafter/conditioning",
-            description="Draws what a moving camera sees of an image: a guide video for DynamiCrafter Visual Guidance, black where "
-            "nothing is known. With a depth map from any depth node near things move further; without one the image is a plane.",
+            description="Renders what a moving camera sees of an image: a guide video for DynamiCrafter Visual "
+            "Guidance, black where nothing is known. With a depth map from any depth node, near things move further; "
+            "without one, the image is a flat plane.",
             search_aliases=["camera control", "viewcrafter", "orbit", "dolly", "depth warp", "novel view"],
             inputs=[
                 io.Image.Input("image", display_name="image", tooltip="The image that the camera starts from."),
@@ -27,7 +28,7 @@ class DynamiCrafterCameraPath(io.ComfyNode):
                     display_name="motion",
                     options=[*PRESETS, camera.LINES],
                     default="orbit left",
-                    tooltip="Where the camera goes. An orbit turns around the middle of the scene and keeps looking at it.",
+                    tooltip="How the camera moves. An orbit circles the centre of the scene and keeps looking at it.",
                 ),
                 io.Float.Input(
                     "amount",
@@ -36,7 +37,7 @@ class DynamiCrafterCameraPath(io.ComfyNode):
                     min=-10.0,
                     max=10.0,
                     step=0.05,
-                    tooltip="How far, as a multiple of the motion. Negative goes the other way.",
+                    tooltip="How far the camera goes, as a multiple of the motion. Negative values reverse it.",
                 ),
                 io.Int.Input(
                     "frames",
@@ -44,14 +45,16 @@ class DynamiCrafterCameraPath(io.ComfyNode):
                     default=25,
                     min=1,
                     max=1024,
-                    tooltip="As many as the video has: 25 for ViewCrafter 25, 16 for ViewCrafter 16 and the other models.",
+                    tooltip="The number of frames in the video: 25 for ViewCrafter 25, 16 for ViewCrafter 16 and the "
+                    "other models.",
                 ),
                 io.Combo.Input(
                     "easing",
                     display_name="easing",
                     options=list(EASINGS),
                     default="smooth",
-                    tooltip="smooth starts and ends slowly, linear keeps one speed, in starts slowly, out ends slowly.",
+                    tooltip="smooth starts and ends slowly, linear keeps a constant speed, in starts slowly, out "
+                    "ends slowly.",
                 ),
                 io.Float.Input(
                     "field_of_view",
@@ -60,21 +63,24 @@ class DynamiCrafterCameraPath(io.ComfyNode):
                     min=1.0,
                     max=170.0,
                     step=1.0,
-                    tooltip="Of the image's longer side, in degrees: about 55 for most photos, 30 for a telephoto lens, 90 for a wide one.",
+                    tooltip="The angle of view across the image's longer side, in degrees: about 55 for most photos, "
+                    "30 for a telephoto lens, 90 for a wide one.",
                 ),
                 io.String.Input(
                     "lines",
                     display_name="lines",
                     default="0.5: yaw 10\n1: yaw 10, z 0.3",
                     multiline=True,
-                    tooltip="For motion 'the lines below': a time from 0 to 1, and yaw, pitch, roll in degrees or x (right), y (up), "
-                    "z (forward) in distances to the scene. What a line leaves out stays as it was.",
+                    tooltip="For motion 'the lines below'. Each line has a time from 0 to 1, then yaw, pitch, roll "
+                    "in degrees or x (right), y (up), z (forward) in units of the distance to the scene. Values that "
+                    "a line leaves out stay as they were.",
                 ),
                 io.Image.Input(
                     "depth_map",
                     display_name="depth map",
                     optional=True,
-                    tooltip="From any depth node, of the same image. Without it the image is a plane.",
+                    tooltip="A depth map of the same image, from any depth node. Without it, the image is a flat "
+                    "plane.",
                 ),
                 io.Combo.Input(
                     "depth_kind",
@@ -82,7 +88,7 @@ class DynamiCrafterCameraPath(io.ComfyNode):
                     options=list(DEPTH_KINDS),
                     default="disparity",
                     optional=True,
-                    tooltip="disparity: white is near, as most depth nodes draw it. distance: white is far.",
+                    tooltip="disparity: white is near, as in most depth nodes. distance: white is far.",
                 ),
                 io.Float.Input(
                     "depth_range",
@@ -92,14 +98,15 @@ class DynamiCrafterCameraPath(io.ComfyNode):
                     max=1000.0,
                     step=0.5,
                     optional=True,
-                    tooltip="How many times farther the farthest point is than the nearest, which a depth map does not say. Higher is deeper.",
+                    tooltip="How many times farther away the farthest point is than the nearest; a depth map does "
+                    "not say. Higher values make the scene deeper.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     "guide",
                     display_name="IMAGE",
-                    tooltip="The views, for the guide video of DynamiCrafter Visual Guidance.",
+                    tooltip="The rendered views, for the guide video input of DynamiCrafter Visual Guidance.",
                 ),
                 io.Mask.Output("unknown", display_name="MASK", tooltip="White where nothing is known."),
             ],
@@ -132,5 +139,5 @@ class DynamiCrafterCameraPath(io.ComfyNode):
             depth_kind,  # type: ignore[arg-type]
             depth_range,
         )
-        show(cls, f"{frames} views; in the last one {100 * unknown[-1].mean():.0f} % is unknown")
+        show(cls, f"{frames} views; {100 * unknown[-1].mean():.0f} % of the last one is unknown")
         return io.NodeOutput(views, unknown)

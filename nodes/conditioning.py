@@ -15,9 +15,9 @@ class DynamiCrafterImageContext(io.ComfyNode):
             node_id="DynamiCrafterImageContext",
             display_name="DynamiCrafter Image Context",
             category="DynamiCrafter/conditioning",
-            description="Tells the model what the image shows. CLIP sees the whole image without a crop, and the model's "
-            "projector turns it into tokens beside the text. The negative gets the tokens of a mid-grey image, which stands for "
-            "no image.",
+            description="Tells the model what the image shows. CLIP sees the whole image, without cropping, and the "
+            "model's projector turns it into tokens that go in beside the text. The negative gets the tokens of a "
+            "mid-grey image, which stands for no image.",
             search_aliases=[
                 "clip vision",
                 "image prompt",
@@ -38,7 +38,7 @@ class DynamiCrafterImageContext(io.ComfyNode):
                 io.Image.Input(
                     "image",
                     display_name="image",
-                    tooltip="The image to animate. Each image of a batch becomes a clip.",
+                    tooltip="The image to animate. Each image in a batch becomes a clip.",
                 ),
                 io.Conditioning.Input(
                     "positive", display_name="positive", tooltip="What should happen, from CLIP Text Encode."
@@ -56,29 +56,31 @@ class DynamiCrafterImageContext(io.ComfyNode):
                     max=10.0,
                     step=0.05,
                     optional=True,
-                    tooltip="The weight of the image relative to the text (lambda in the paper). Higher values keep the picture and move "
-                    "less; lower values move more and lose the shape. The models were trained with 1.",
+                    tooltip="The weight of the image relative to the text (lambda in the paper). Higher values keep "
+                    "closer to the picture and move less; lower values move more and lose shape. The models were "
+                    "trained with 1.",
                 ),
                 io.Image.Input(
                     "negative_image",
                     display_name="negative image",
                     optional=True,
-                    tooltip="A picture of what the video should not look like, which guidance leads away from, in place of mid-grey: one for all clips, or "
-                    "one for each.",
+                    tooltip="A picture of what the video should not look like: guidance steers away from it instead "
+                    "of from mid-grey. One for all clips, or one per clip.",
                 ),
                 io.Image.Input(
                     "references",
                     display_name="references",
                     optional=True,
-                    tooltip="More pictures for the context, each image of the batch is one: their tokens are mixed with the image's. The detail in DynamiCrafter "
-                    "Visual Guidance stays the image's.",
+                    tooltip="More pictures for the context, one per image in the batch. Their tokens are mixed with "
+                    "the image's. The detail in DynamiCrafter Visual Guidance still comes from the image alone.",
                 ),
                 io.String.Input(
                     "reference_weights",
                     display_name="reference weights",
                     default="1",
                     optional=True,
-                    tooltip="How much each reference counts beside the image, whose weight is 1: a number for all, or one for each, such as 1, 0.5.",
+                    tooltip="The weight of each reference, relative to the image's weight of 1: one number for all, "
+                    "or one per reference, such as 1, 0.5.",
                 ),
             ],
             outputs=[
@@ -111,24 +113,25 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
             node_id="DynamiCrafterVisualGuidance",
             display_name="DynamiCrafter Visual Guidance",
             category="DynamiCrafter/conditioning",
-            description="Gives the model the image in full detail (its latent beside the noise of each frame) and makes the "
-            "empty latent of the video. Animates one image, interpolates between two, or makes a loop.",
+            description="Gives the model the image in full detail (its latent goes in beside the noise of each "
+            "frame) and creates the empty latent for the video. Animates one image, interpolates between two, or "
+            "makes a loop.",
             search_aliases=["image to video", "interpolate", "loop", "keyframes", "dynamicrafter latent"],
             inputs=[
                 io.Conditioning.Input("positive", display_name="positive", tooltip="From DynamiCrafter Image Context."),
                 io.Conditioning.Input("negative", display_name="negative", tooltip="From DynamiCrafter Image Context."),
                 io.Vae.Input("vae", display_name="vae", tooltip="From Load DynamiCrafter, or Stable Diffusion's."),
                 io.Image.Input(
-                    "image", display_name="image", tooltip="The first image. Each image of a batch becomes a clip."
+                    "image", display_name="image", tooltip="The first image. Each image in a batch becomes a clip."
                 ),
                 io.Combo.Input(
                     "mode",
                     display_name="mode",
                     options=list(visual_guidance.MODES),
                     default="animate",
-                    tooltip="animate: the image guides every frame. interpolate: the image is the first frame, the end "
-                    "image the last. loop: the image is both, and the last frame is dropped when decoded. The last two need "
-                    "an interpolation model.",
+                    tooltip="animate: the image guides every frame. interpolate: the image is the first frame, the "
+                    "end image the last. loop: the image is both, and decoding drops the last frame. The last two "
+                    "need an interpolation model.",
                 ),
                 io.Int.Input(
                     "width",
@@ -137,8 +140,8 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     min=0,
                     max=4096,
                     step=64,
-                    tooltip="Width of the video, rounded to a multiple of 64. 0: the model's own size, upright for an upright "
-                    "image.",
+                    tooltip="Width of the video, rounded to a multiple of 64. 0: the model's own size, portrait for "
+                    "a portrait image.",
                 ),
                 io.Int.Input(
                     "height",
@@ -155,7 +158,8 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     default=16,
                     min=1,
                     max=1024,
-                    tooltip="Frames of one clip. The models were trained on 16; for more than 64 put DynamiCrafter Windows behind the loader.",
+                    tooltip="Frames per clip. The models were trained on 16; for more than 64, put DynamiCrafter "
+                    "Windows after the loader.",
                 ),
                 io.Int.Input(
                     "fs",
@@ -164,22 +168,23 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     min=0,
                     max=100,
                     tooltip="How fast things move. 0: the value in the loader, or the model's default. For the 512, "
-                    "1024 and interpolation models it is frames a second, and smaller moves more; for the 256 model it is "
-                    "a frame stride, and larger moves more. What it means for the loaded model is shown below the node.",
+                    "1024 and interpolation models it is frames per second, and smaller values move more; for the "
+                    "256 model it is a frame stride, and larger values move more. The node shows what it means for "
+                    "the loaded model.",
                 ),
                 io.Combo.Input(
                     "fit",
                     display_name="image fit",
                     options=list(visual_guidance.FITS),
                     default="crop",
-                    tooltip="How an image of another shape becomes the video's: crop its sides, pad it with grey, or "
-                    "stretch it.",
+                    tooltip="How an image of another shape is fitted to the video: crop its sides, pad it with grey, "
+                    "or stretch it.",
                 ),
                 io.Image.Input(
                     "end_image",
                     display_name="end image",
                     optional=True,
-                    tooltip="The last image, for mode interpolate: one for all clips, or one for each.",
+                    tooltip="The last image, for mode interpolate: one for all clips, or one per clip.",
                 ),
                 io.Image.Input(
                     "keyframes",
@@ -192,15 +197,15 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     display_name="keyframe positions",
                     default="",
                     optional=True,
-                    tooltip="The frames the keyframes stand at, counted from 0, such as 5, 10. Negative ones count from "
-                    "the end.",
+                    tooltip="The frame number of each keyframe, counted from 0, such as 5, 10. Negative numbers "
+                    "count from the end.",
                 ),
                 io.Image.Input(
                     "guide_video",
                     display_name="guide video",
                     optional=True,
-                    tooltip="For ViewCrafter: what each frame should show, black where unknown, from DynamiCrafter Camera Path or a point "
-                    "renderer. As many images as frames; the first is replaced by the image.",
+                    tooltip="For ViewCrafter: what each frame should show, black where unknown, from DynamiCrafter "
+                    "Camera Path or a point renderer. One image per frame; the first is replaced by the image.",
                 ),
                 io.Combo.Input(
                     "lock",
@@ -208,8 +213,9 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     options=list(visual_guidance.LOCKS),
                     default="off",
                     optional=True,
-                    tooltip="Holds the image at one frame of the clip. off: the image only guides. latent: its own latent stands there. picture: so it does, "
-                    "and DynamiCrafter Decode puts the image itself there, without what the VAE loses.",
+                    tooltip="Fixes the image at one frame of the clip. off: the image only guides. latent: the frame "
+                    "keeps the image's latent. picture: the same, and DynamiCrafter Decode puts the image itself "
+                    "there, without the VAE's losses.",
                 ),
                 io.Int.Input(
                     "lock_frame",
@@ -218,21 +224,22 @@ class DynamiCrafterVisualGuidance(io.ComfyNode):
                     min=0,
                     max=1023,
                     optional=True,
-                    tooltip="The frame that the lock holds: 0 is the first, and what comes before a later one leads to it.",
+                    tooltip="The frame to lock: 0 is the first. With a later one, the frames before it lead up to it.",
                 ),
                 io.String.Input(
                     "keyframe_strengths",
                     display_name="keyframe strengths",
                     default="",
                     optional=True,
-                    tooltip="In which share of the run the model sees each keyframe, such as 1, 0.5; one number for all. Empty: throughout.",
+                    tooltip="For what share of the run the model sees each keyframe, such as 1, 0.5. A single number "
+                    "applies to all. Empty: the whole run.",
                 ),
             ],
             outputs=[
                 io.Conditioning.Output("out_positive", display_name="positive", tooltip="With the image's detail."),
                 io.Conditioning.Output("out_negative", display_name="negative", tooltip="With the image's detail."),
                 io.Latent.Output(
-                    "latent", display_name="LATENT", tooltip="Empty, a row for each frame: for the sampler."
+                    "latent", display_name="LATENT", tooltip="Empty, with a row per frame, for the sampler."
                 ),
             ],
             hidden=[io.Hidden.unique_id],

@@ -14,9 +14,9 @@ class DynamiCrafterDecode(io.ComfyNode):
             node_id="DynamiCrafterDecode",
             display_name="DynamiCrafter Decode",
             category="DynamiCrafter/latent",
-            description="Decodes the frames in portions that fit into memory. The last frame of a loop, which repeats the "
-            "first, is dropped. ToonCrafter's VAE decodes the frames together, guided by the first and the last image. "
-            "ComfyUI's own VAE Decode works too, without these two features.",
+            description="Decodes the frames in chunks that fit into memory. The last frame of a loop, which repeats "
+            "the first, is dropped. ToonCrafter's VAE decodes the frames together, guided by the first and the last "
+            "image. ComfyUI's own VAE Decode works too, without these two features.",
             search_aliases=["vae decode video", "tooncrafter decode"],
             inputs=[
                 io.Vae.Input(
@@ -30,7 +30,7 @@ class DynamiCrafterDecode(io.ComfyNode):
                     display_name="reference images",
                     optional=True,
                     tooltip="For ToonCrafter: the first and the last image. Not needed when the latent comes from "
-                    "DynamiCrafter Visual Guidance, which sends them along.",
+                    "DynamiCrafter Visual Guidance, which passes them on.",
                 ),
             ],
             outputs=[io.Image.Output("IMAGE", display_name="IMAGE", tooltip="The frames, for Create Video.")],

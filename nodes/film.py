@@ -22,9 +22,10 @@ class DynamiCrafterFilm(io.ComfyNode):
             node_id="DynamiCrafterFilm",
             display_name="DynamiCrafter Film",
             category="DynamiCrafter/film",
-            description="Makes a video of several shots from a script: a line for each shot, with its picture, what happens, its length, and "
-            "how it gives way to the next (cut, dissolve, continue, morph). Finished takes are kept: a film that was cancelled goes on, and "
-            "after a change only what it touches is made again.",
+            description="Makes a video of several shots from a script: one line per shot, with its picture, what "
+            "happens, its length, and its transition to the next (cut, dissolve, continue, morph). Finished takes "
+            "are kept: a cancelled film resumes where it stopped, and after a change only the affected takes are "
+            "made again.",
             search_aliases=["storyboard", "story", "long video", "script", "shots", "chain", "extend video"],
             is_output_node=True,
             inputs=[
@@ -41,8 +42,9 @@ class DynamiCrafterFilm(io.ComfyNode):
                     display_name="script",
                     multiline=True,
                     default=EXAMPLE,
-                    tooltip="A line for each shot: picture | what happens | 2 s | transition. The picture is the number of a connected image, "
-                    "a file in the input folder, or nothing, to go on from the shot before. Or the same as JSON.",
+                    tooltip="One line per shot: picture | what happens | 2 s | transition. The picture is the number "
+                    "of a connected image, a file in the input folder, or empty to continue from the previous shot. "
+                    "JSON works too.",
                 ),
                 io.Image.Input(
                     "images",
@@ -57,7 +59,7 @@ class DynamiCrafterFilm(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="Of shots whose line gives none. Set it to fixed to keep the takes that are made.",
+                    tooltip="For shots whose line gives no seed. Set it to fixed to keep the finished takes.",
                 ),
                 io.Int.Input(
                     "steps",
@@ -65,7 +67,8 @@ class DynamiCrafterFilm(io.ComfyNode):
                     default=0,
                     min=0,
                     max=1000,
-                    tooltip="Of shots whose line gives none. 0: the model's published number (50; T2V-Turbo 4; the embedded model 15).",
+                    tooltip="For shots whose line gives no steps. 0: the model's published number (50; T2V-Turbo 4; "
+                    "the embedded model 15).",
                 ),
                 io.Int.Input(
                     "width",
@@ -74,7 +77,8 @@ class DynamiCrafterFilm(io.ComfyNode):
                     min=0,
                     max=4096,
                     step=64,
-                    tooltip="Width of the video. 0, with the height: the model's own size, upright for an upright first picture.",
+                    tooltip="Width of the video. 0 for width and height: the model's own size, portrait for a "
+                    "portrait first picture.",
                 ),
                 io.Int.Input(
                     "height",
@@ -83,20 +87,21 @@ class DynamiCrafterFilm(io.ComfyNode):
                     min=0,
                     max=4096,
                     step=64,
-                    tooltip="Height of the video. 0, with the width: the model's own size.",
+                    tooltip="Height of the video. 0 for width and height: the model's own size.",
                 ),
                 io.Boolean.Input(
                     "keep_takes",
                     display_name="keep takes",
                     default=True,
-                    tooltip="Keeps finished takes in the output folder, in dynamicrafter_takes, also when ComfyUI is restarted. Delete that folder when the "
-                    "film is done. Off: they are kept until ComfyUI is restarted.",
+                    tooltip="Keeps finished takes in the folder dynamicrafter_takes in the output folder, even when "
+                    "ComfyUI restarts. Delete that folder when the film is done. Off: takes are kept only until "
+                    "ComfyUI restarts.",
                 ),
                 io.Model.Input(
                     "morph_model",
                     display_name="morph model",
                     optional=True,
-                    tooltip="An interpolation model, for the transition morph, if the model is none.",
+                    tooltip="An interpolation model for the morph transition, if the main model is not one.",
                 ),
             ],
             outputs=[
@@ -153,18 +158,18 @@ class DynamiCrafterJoin(io.ComfyNode):
             node_id="DynamiCrafterJoin",
             display_name="DynamiCrafter Join",
             category="DynamiCrafter/film",
-            description="Joins clips to one: with a cut or a dissolve, without the frame that both sides of a joint show, and with colours that "
-            "go on over it.",
+            description="Joins clips into one, with a cut or a dissolve. Leaves out a frame that both sides of a "
+            "join show, and can match the colours across it.",
             search_aliases=["concatenate", "append", "crossfade", "combine videos", "batch images"],
             inputs=[
                 io.Image.Input("clip_1", display_name="first clip", tooltip="The first clip."),
-                io.Image.Input("clip_2", display_name="second clip", tooltip="The clip after it, in the same size."),
+                io.Image.Input("clip_2", display_name="second clip", tooltip="The next clip, of the same size."),
                 io.Combo.Input(
                     "transition",
                     display_name="transition",
                     options=list(joining.TRANSITIONS),
                     default="cut",
-                    tooltip="cut: one clip after the other. dissolve: the next one comes through.",
+                    tooltip="cut: one clip after the other. dissolve: one clip fades into the next.",
                 ),
                 io.Int.Input(
                     "dissolve_frames",
@@ -172,35 +177,36 @@ class DynamiCrafterJoin(io.ComfyNode):
                     default=4,
                     min=1,
                     max=256,
-                    tooltip="The frames that both clips have in common in a dissolve.",
+                    tooltip="How many frames the two clips overlap in a dissolve.",
                 ),
                 io.Combo.Input(
                     "double_frame",
                     display_name="double frame",
                     options=list(joining.DOUBLES),
                     default="auto",
-                    tooltip="Whether the first frame of a clip is left out, which the clip before ended with. auto: if it shows the same moment; drop: "
-                    "always; keep: never.",
+                    tooltip="Whether to leave out the first frame of a clip, because the previous clip ended with "
+                    "it. auto: if both show the same moment; drop: always; keep: never.",
                 ),
                 io.Combo.Input(
                     "match",
                     display_name="match colours",
                     options=list(MATCHES),
                     default="off",
-                    tooltip="joint: a clip begins with the brightness and contrast of the frame before, and this fades over the clip. first: each "
-                    "clip is led back to the colours of the very first frame. off: as they are.",
+                    tooltip="joint: a clip starts with the brightness and contrast of the frame before it, and this "
+                    "correction fades out over the clip. first: each clip is brought back to the colours of the very "
+                    "first frame. off: no change.",
                 ),
                 *(
                     io.Image.Input(
                         f"clip_{number}",
                         display_name=f"{word} clip",
                         optional=True,
-                        tooltip="A further clip, in order.",
+                        tooltip="Another clip, in order.",
                     )
                     for number, word in enumerate(("third", "fourth", "fifth", "sixth", "seventh", "eighth"), 3)
                 ),
             ],
-            outputs=[io.Image.Output("IMAGE", display_name="IMAGE", tooltip="One clip.")],
+            outputs=[io.Image.Output("IMAGE", display_name="IMAGE", tooltip="The joined clip.")],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -18,8 +18,9 @@ class DynamiCrafterGuidance(io.ComfyNode):
             node_id="DynamiCrafterGuidance",
             display_name="DynamiCrafter Guidance",
             category="DynamiCrafter/sampling",
-            description="Guidance that changes over the run: scales that follow a curve, and an interval outside which there is none and each "
-            "step is one pass. Projected guidance, against too much contrast and colour. For DynamiCrafter Sampler and DynamiCrafter Guider.",
+            description="Changes guidance over the run: scales follow a curve, and outside an interval there is no "
+            "guidance and each step is one pass. Projected guidance reduces excess contrast and colour. For "
+            "DynamiCrafter Sampler and DynamiCrafter Guider.",
             search_aliases=[
                 "cfg schedule",
                 "cfg curve",
@@ -36,35 +37,37 @@ class DynamiCrafterGuidance(io.ComfyNode):
                     "text",
                     display_name="text guidance",
                     default="",
-                    tooltip="A number, or shares of the run with their scales and straight lines between them, such as 0: 9, 0.5: 7.5, 1: 3. "
-                    "Empty: the scale in the sampler.",
+                    tooltip="A number, or a curve as shares of the run with their scales, such as 0: 9, 0.5: 7.5, 1: "
+                    "3, with straight lines in between. Empty: the sampler's scale.",
                 ),
                 io.String.Input(
                     "image",
                     display_name="image guidance",
                     default="",
-                    tooltip="The same for the image. Empty: the scale in the sampler, where -1 stands for the text's.",
+                    tooltip="The same for the image. Empty: the sampler's scale, where -1 means the same as text "
+                    "guidance.",
                 ),
                 io.Float.Input(
                     "start",
                     display_name="guidance start",
                     default=0.0,
-                    tooltip="The share of the run after which there is guidance; before, each step is one pass of prompt and image alone.",
+                    tooltip="The share of the run at which guidance starts. Before it, each step is a single pass "
+                    "with the prompt and image.",
                     **PART,
                 ),
                 io.Float.Input(
                     "end",
                     display_name="guidance end",
                     default=1.0,
-                    tooltip="The share of the run up to which there is guidance.",
+                    tooltip="The share of the run at which guidance ends.",
                     **PART,
                 ),
                 io.Float.Input(
                     "parallel",
                     display_name="parallel part",
                     default=1.0,
-                    tooltip="How much counts of what guidance adds along the clip itself, which mostly raises contrast and colour. 1: all, as "
-                    "without projection. 0: none.",
+                    tooltip="How much to keep of what guidance adds parallel to the clip itself, which mostly raises "
+                    "contrast and colour. 1: all of it, as without projection. 0: none.",
                     **PART,
                 ),
                 io.Float.Input(
@@ -74,7 +77,8 @@ class DynamiCrafterGuidance(io.ComfyNode):
                     min=0.0,
                     max=10.0,
                     step=0.01,
-                    tooltip="The most that guidance may add at a scale of 2, as root mean square over the latents of a clip. 0: no limit.",
+                    tooltip="The most that guidance may add at a scale of 2, as the root mean square over the "
+                    "latents of a clip. 0: no limit.",
                 ),
                 io.Float.Input(
                     "momentum",
@@ -83,7 +87,8 @@ class DynamiCrafterGuidance(io.ComfyNode):
                     min=-1.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How much the guidance of earlier steps counts in each step. Below 0, what repeats counts less. 0: not at all.",
+                    tooltip="How much the guidance of earlier steps counts in each step. Negative values reduce what "
+                    "repeats. 0: not at all.",
                 ),
             ],
             outputs=[

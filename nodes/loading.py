@@ -17,22 +17,25 @@ VARIANTS = ["auto", *FIRST, *DISTILLED, *VIEWCRAFTER]
 VARIANT = {
     "options": VARIANTS,
     "default": "auto",
-    "tooltip": "Which released model the file is. 'auto' looks at the file's structure, its stored noise schedule, its "
-    "metadata and its name; name it yourself for pruned files, where 512, 1024 and interpolation look alike.",
+    "tooltip": "Which released model the file is. 'auto' looks at the file's structure, its stored noise schedule, "
+    "its metadata and its name; choose it yourself for pruned files, where 512, 1024 and interpolation look "
+    "alike.",
 }
 WEIGHT_DTYPE = {
     "options": list(loading.WEIGHT_DTYPES),
     "default": "default",
-    "tooltip": "The type in which the UNet's weights are stored. 'default' follows the file and the graphics card; fp8 halves the memory "
-    "at a small loss of quality, '_fast' also computes in fp8 on cards that can.",
+    "tooltip": "The data type in which the UNet's weights are stored. 'default' follows the file and the graphics "
+    "card; fp8 halves the memory at a small loss of quality, and '_fast' also computes in fp8 on cards that "
+    "support it.",
 }
 FS = {
     "default": 0,
     "min": 0,
     "max": 100,
     "optional": True,
-    "tooltip": "How fast things move, mainly for text-to-video models, where no later node sets it: frames a second, "
-    "smaller moves more. 0: the model's own default. A value in DynamiCrafter Visual Guidance takes precedence.",
+    "tooltip": "How fast things move, mainly for text-to-video models, where no later node sets it: frames per "
+    "second, and smaller values move more. 0: the model's own default. A value in DynamiCrafter Visual Guidance "
+    "takes precedence.",
 }
 
 
@@ -91,8 +94,8 @@ class DynamiCrafterLoadParts(io.ComfyNode):
             node_id="DynamiCrafterLoadParts",
             display_name="Load DynamiCrafter Parts",
             category="DynamiCrafter/loaders",
-            description="Loads the UNet of a pruned or split release, with its image projector from the same file or from "
-            "one of its own. CLIP, CLIP vision and VAE come from ComfyUI's own loaders: Stable Diffusion 2.1's text "
+            description="Loads the UNet of a pruned or split release, with its image projector from the same file or "
+            "a separate one. CLIP, CLIP vision and VAE come from ComfyUI's own loaders: Stable Diffusion 2.1's text "
             "encoder (type stable_diffusion), CLIP-ViT-H-14-laion2B, vae-ft-mse-840000.",
             search_aliases=["dynamicrafter pruned", "dynamicrafter unet", "image projector"],
             inputs=[

@@ -16,13 +16,14 @@ class DynamiCrafterMergeParts(io.ComfyNode):
             node_id="DynamiCrafterMergeParts",
             display_name="DynamiCrafter Merge Parts",
             category="DynamiCrafter/models",
-            description="Mixes parts of a second model into the first: spatial layers, temporal layers and image projector, each with its "
-            "own share. The second may be a fine-tune of Stable Diffusion 2.1, whose spatial layers have the same shape: it gives its "
-            "style, and the first model the motion. Save the result with ComfyUI's ModelSave.",
+            description="Mixes parts of a second model into the first: spatial layers, temporal layers and image "
+            "projector, each with its own share. The second may be a fine-tune of Stable Diffusion 2.1, whose "
+            "spatial layers have the same shape: it provides the style, and the first model the motion. Save the "
+            "result with ComfyUI's ModelSave.",
             search_aliases=["merge", "transplant", "model merge", "motion module", "style"],
             inputs=[
                 io.Model.Input(
-                    "first", display_name="first", tooltip="The model to start from; its variant and settings stay."
+                    "first", display_name="first", tooltip="The model to start from; its variant and settings are kept."
                 ),
                 io.Model.Input(
                     "second",
@@ -32,24 +33,28 @@ class DynamiCrafterMergeParts(io.ComfyNode):
                 io.Float.Input(
                     "spatial",
                     display_name="spatial",
-                    tooltip="Share of the second model's layers that look at single frames: style and content. 0 keeps the first's, 1 "
-                    "takes the second's.",
+                    tooltip="The second model's share in the layers that see single frames: style and content. 0 "
+                    "keeps the first model's, 1 takes the second's.",
                     **SHARE,
                 ),
                 io.Float.Input(
                     "temporal",
                     display_name="temporal",
-                    tooltip="Share of the second model's layers that look at time: motion. An image model has none.",
+                    tooltip="The second model's share in the layers that look across time: motion. An image model "
+                    "has none.",
                     **SHARE,
                 ),
                 io.Float.Input(
                     "projector",
                     display_name="projector",
-                    tooltip="Share of the second model's image projector: how the image's content enters beside the prompt.",
+                    tooltip="The second model's share in the image projector: how the image's content enters beside "
+                    "the prompt.",
                     **SHARE,
                 ),
             ],
-            outputs=[io.Model.Output("MODEL", display_name="MODEL", tooltip="The first model with these parts.")],
+            outputs=[
+                io.Model.Output("MODEL", display_name="MODEL", tooltip="The first model with these parts mixed in.")
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -63,5 +68,5 @@ class DynamiCrafterMergeParts(io.ComfyNode):
         projector: float = 0.0,
     ) -> io.NodeOutput:
         merged, weights = merge_parts(first, second, Shares(spatial, temporal, projector))
-        show(cls, f"{weights} weights of the UNet are mixed")
+        show(cls, f"{weights} weights of the UNet mixed")
         return io.NodeOutput(merged)

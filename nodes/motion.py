@@ -18,8 +18,8 @@ class DynamiCrafterMotion(io.ComfyNode):
             node_id="DynamiCrafterMotion",
             display_name="DynamiCrafter Motion",
             category="DynamiCrafter/models",
-            description="Changes how much a clip moves and how closely it keeps its image, by weights inside the UNet. At their defaults "
-            "nothing changes. For any sampler.",
+            description="Changes how much a clip moves and how closely it keeps to its image, with weights inside "
+            "the UNet. The defaults change nothing. For any sampler.",
             search_aliases=[
                 "motion strength",
                 "motion scale",
@@ -33,8 +33,9 @@ class DynamiCrafterMotion(io.ComfyNode):
                 io.Float.Input(
                     "ends",
                     display_name="lambda ends",
-                    tooltip="Weight of the image's tokens in the outer half of the layers that see them, times the strength of DynamiCrafter "
-                    "Image Context. More keeps the image, less moves more.",
+                    tooltip="Weight of the image's tokens in the outer half of the layers that see them, multiplied "
+                    "by the strength in DynamiCrafter Image Context. Higher values keep closer to the image; lower "
+                    "values move more.",
                     **LAMBDA,
                 ),
                 io.Float.Input(
@@ -47,29 +48,30 @@ class DynamiCrafterMotion(io.ComfyNode):
                     "start",
                     display_name="lambda start",
                     default=0.0,
-                    tooltip="The share of the run after which these two weights count; before, they are 1.",
+                    tooltip="The share of the run at which these two weights start to count. Before it, they are 1.",
                     **PART,
                 ),
                 io.Float.Input(
                     "end",
                     display_name="lambda end",
                     default=1.0,
-                    tooltip="The share of the run up to which these two weights count.",
+                    tooltip="The share of the run up to which these two weights count. After it, they are 1.",
                     **PART,
                 ),
                 io.String.Input(
                     "strength",
                     display_name="motion strength",
                     default="1",
-                    tooltip="Multiplies what temporal attention adds: above 1 frames influence each other more, below 1 less. Several numbers are "
-                    "a curve over the frames, such as 0.5, 1, 1.5.",
+                    tooltip="Multiplies what temporal attention adds: above 1, frames influence each other more; "
+                    "below 1, less. Several numbers form a curve over the frames, such as 0.5, 1, 1.5.",
                 ),
                 io.String.Input(
                     "temperature",
                     display_name="motion temperature",
                     default="1",
-                    tooltip="Of the softmax of temporal attention: above 1 each frame looks at all others alike, below 1 at the most alike. "
-                    "Several numbers are a curve over the frames.",
+                    tooltip="Softmax temperature of temporal attention: above 1, each frame attends to all others "
+                    "more evenly; below 1, more to the most similar ones. Several numbers form a curve over the "
+                    "frames.",
                 ),
                 io.Float.Input(
                     "first_frame",
@@ -83,16 +85,16 @@ class DynamiCrafterMotion(io.ComfyNode):
                     display_name="manner",
                     options=list(MANNERS),
                     default="beside",
-                    tooltip="beside: the first frame's keys and values stand beside each frame's own. in-place: they replace them, which holds the "
-                    "picture harder.",
+                    tooltip="beside: each frame attends to the first frame's keys and values beside its own. "
+                    "in-place: they replace its own, which holds the picture more firmly.",
                 ),
                 io.Boolean.Input(
                     "causal",
                     display_name="causal",
                     default=False,
                     optional=True,
-                    tooltip="In temporal attention each frame sees itself and those before it alone. For models that were trained so; to others the rest of "
-                    "the clip is out of sight.",
+                    tooltip="In temporal attention, each frame sees only itself and the frames before it. For models "
+                    "trained this way; other models lose sight of the rest of the clip.",
                 ),
             ],
             outputs=[io.Model.Output("MODEL", display_name="MODEL", tooltip="For any sampler.")],

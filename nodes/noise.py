@@ -21,8 +21,8 @@ class DynamiCrafterNoise(io.ComfyNode):
             node_id="DynamiCrafterNoise",
             display_name="DynamiCrafter Noise",
             category="DynamiCrafter/sampling",
-            description="Noise that the frames of a clip have in common, so that they flicker less; a camera path moves what they "
-            "have in common. For the noise input of DynamiCrafter Sampler, or Sampler Custom Advanced.",
+            description="Noise that the frames of a clip share in part, so that they flicker less; a camera path "
+            "moves the shared part. For the noise input of DynamiCrafter Sampler, or Sampler Custom Advanced.",
             search_aliases=["pyoco", "videofusion", "text2video-zero", "camera", "shared noise", "mixed noise"],
             inputs=[
                 io.Int.Input("seed", display_name="seed", tooltip="The same seed gives the same noise.", **SEED),
@@ -31,8 +31,9 @@ class DynamiCrafterNoise(io.ComfyNode):
                     display_name="kind",
                     options=list(KINDS),
                     default="residual",
-                    tooltip="plain: nothing in common, as the models were trained. mixed: one common part in all frames. progressive: each "
-                    "frame has a part of the one before. residual: all frames have a part of the middle one.",
+                    tooltip="plain: frames share nothing, as in training. mixed: all frames share one common part. "
+                    "progressive: each frame shares a part with the one before. residual: all frames share a part "
+                    "with the middle one.",
                 ),
                 io.Float.Input(
                     "alpha",
@@ -41,25 +42,27 @@ class DynamiCrafterNoise(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="For mixed and progressive: how much frames have in common. 0: nothing, 1: half of the variance, 10: nearly all.",
+                    tooltip="For mixed and progressive: how much frames share. 0: nothing, 1: half of the variance, "
+                    "10: nearly all.",
                 ),
                 io.Float.Input(
                     "share",
                     display_name="share",
                     default=SHARE,
-                    tooltip="For residual: the share of the variance that frames have in common; 1 makes their noise the same.",
+                    tooltip="For residual: the fraction of the variance that frames share; 1 makes their noise the "
+                    "same.",
                     **PART,
                 ),
                 io.Float.Input(
                     "pan_x",
                     display_name="pan right",
-                    tooltip="How far the camera goes to the right, in widths of the picture; negative: to the left.",
+                    tooltip="How far the camera moves to the right, in picture widths; negative values move left.",
                     **PAN,
                 ),
                 io.Float.Input(
                     "pan_y",
                     display_name="pan down",
-                    tooltip="How far the camera goes down, in heights of the picture; negative: up.",
+                    tooltip="How far the camera moves down, in picture heights; negative values move up.",
                     **PAN,
                 ),
                 io.Float.Input(
@@ -69,7 +72,7 @@ class DynamiCrafterNoise(io.ComfyNode):
                     min=0.25,
                     max=4.0,
                     step=0.01,
-                    tooltip="How many times larger things are in the end; below 1 the camera moves away.",
+                    tooltip="How many times larger things are at the end; below 1, the camera moves away.",
                 ),
                 io.Float.Input(
                     "turn",
@@ -84,14 +87,14 @@ class DynamiCrafterNoise(io.ComfyNode):
                     "start",
                     display_name="path start",
                     default=0.0,
-                    tooltip="The share of the clip after which the camera begins to move.",
+                    tooltip="The share of the clip at which the camera starts to move.",
                     **PART,
                 ),
                 io.Float.Input(
                     "end",
                     display_name="path end",
                     default=1.0,
-                    tooltip="The share of the clip after which the camera stands still.",
+                    tooltip="The share of the clip at which the camera stops.",
                     **PART,
                 ),
                 io.Combo.Input(
@@ -99,7 +102,7 @@ class DynamiCrafterNoise(io.ComfyNode):
                     display_name="easing",
                     options=list(EASINGS),
                     default="linear",
-                    tooltip="linear: at one speed. ease-in: begins slowly. ease-out: ends slowly. ease-in-out: both.",
+                    tooltip="linear: constant speed. ease-in: starts slowly. ease-out: ends slowly. ease-in-out: both.",
                 ),
                 io.Int.Input(
                     "frames",
@@ -107,7 +110,7 @@ class DynamiCrafterNoise(io.ComfyNode):
                     default=0,
                     min=0,
                     max=256,
-                    tooltip="Frames of one clip, where the latent holds several clips. 0: the latent is one clip.",
+                    tooltip="Frames per clip, if the latent holds several clips. 0: the latent is one clip.",
                 ),
             ],
             outputs=[
@@ -146,8 +149,8 @@ class DynamiCrafterFreeInit(io.ComfyNode):
             node_id="DynamiCrafterFreeInit",
             display_name="DynamiCrafter FreeInit",
             category="DynamiCrafter/sampling",
-            description="Noise for making a clip a second time: the low frequencies of the first, which hold its layout and motion, and "
-            "new noise for the rest. The second clip is steadier. It takes a sampler of its own.",
+            description="Noise for making a clip a second time: the low frequencies of the first, which hold its "
+            "layout and motion, and new noise for the rest. The second clip is steadier. It needs its own sampler.",
             search_aliases=["freeinit", "reinitialise", "low frequency noise", "temporal consistency"],
             inputs=[
                 io.Model.Input("model", display_name="model", tooltip="From Load DynamiCrafter."),
@@ -155,9 +158,9 @@ class DynamiCrafterFreeInit(io.ComfyNode):
                 io.Noise.Input(
                     "noise",
                     display_name="noise",
-                    tooltip="The noise that the first clip was made from: the same node that its sampler took it from.",
+                    tooltip="The noise that the first clip was made from: connect the same node as its sampler.",
                 ),
-                io.Int.Input("seed", display_name="seed", tooltip="Of the new noise.", **SEED),
+                io.Int.Input("seed", display_name="seed", tooltip="The seed of the new noise.", **SEED),
                 io.Float.Input(
                     "cutoff",
                     display_name="cutoff",
@@ -165,7 +168,8 @@ class DynamiCrafterFreeInit(io.ComfyNode):
                     min=0.01,
                     max=1.0,
                     step=0.01,
-                    tooltip="Up to where frequencies count as low, as a share of the highest: higher keeps more of the first clip.",
+                    tooltip="Up to which frequency to keep the first clip, as a share of the highest. Higher values "
+                    "keep more of it.",
                 ),
                 io.Int.Input(
                     "start_step",
@@ -173,8 +177,9 @@ class DynamiCrafterFreeInit(io.ComfyNode):
                     default=0,
                     min=0,
                     max=1000,
-                    tooltip="The same as in the second sampler. The 512 and 1024 models need one below 1000, such as 940: at 1000 they see "
-                    "noise alone, in which nothing of the first clip would be left. 0: the model's own.",
+                    tooltip="The same as in the second sampler. The 512 and 1024 models need one below 1000, such as "
+                    "940: at 1000 they see pure noise, and nothing of the first clip would be left. 0: the model's "
+                    "own.",
                 ),
             ],
             outputs=[

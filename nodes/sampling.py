@@ -21,8 +21,8 @@ CFG_IMAGE = {
     "min": -1.0,
     "max": 30.0,
     "step": 0.1,
-    "tooltip": "How strictly the video follows the image. -1: the same as text guidance, which is the usual single guidance and needs "
-    "one pass less. Higher values stay closer to the image and move less.",
+    "tooltip": "How strictly the video follows the image. -1: the same as text guidance, which is the usual single "
+    "guidance and needs one pass fewer. Higher values stay closer to the image and move less.",
 }
 RESCALE = {
     "default": -1.0,
@@ -37,20 +37,20 @@ ETA = {
     "min": 0.0,
     "max": 1.0,
     "step": 0.05,
-    "tooltip": "How much fresh noise each step adds: 1 as the models were published, 0 for none.",
+    "tooltip": "How much fresh noise each step adds: 1 as in the published models, 0 for none.",
 }
 STEPS = {
     "default": 0,
     "min": 0,
     "max": 1000,
-    "tooltip": "More steps take longer and give finer detail; 25 are often enough. 0: the model's published number (50; T2V-Turbo "
-    "4; the embedded model 15).",
+    "tooltip": "More steps take longer and give finer detail; 25 is often enough. 0: the model's published number "
+    "(50; T2V-Turbo 4; the embedded model 15).",
 }
 SPACING = {
     "options": list(sampler_settings.SPACINGS),
     "default": "auto",
-    "tooltip": "Which timesteps are taken. 'auto': the model's own, uniform_trailing for the 512 and 1024 models, uniform "
-    "for the others (which may take a step more than asked for; the true count is shown).",
+    "tooltip": "Which timesteps are used. 'auto': the model's own, uniform_trailing for the 512 and 1024 models, "
+    "uniform for the others (which may take one step more than asked for; the node shows the actual count).",
 }
 DENOISE = {
     "default": 1.0,
@@ -75,8 +75,8 @@ MOTION_SCALE = {
     "max": 10.0,
     "step": 0.01,
     "optional": True,
-    "tooltip": "Only for T2V-Turbo-v2: how much the video moves, counted in the first half of the steps. -1: the model's own "
-    "value, 0.05.",
+    "tooltip": "Only for T2V-Turbo-v2: how much the video moves; it applies in the first half of the steps. -1: the "
+    "model's own value, 0.05.",
 }
 
 
@@ -87,9 +87,9 @@ class DynamiCrafterSampler(io.ComfyNode):
             node_id="DynamiCrafterSampler",
             display_name="DynamiCrafter Sampler",
             category="DynamiCrafter/sampling",
-            description="The sampler the models were published with: DDIM, guided by text and image separately. It builds "
-            "the third branch that this needs (the image without the text) itself. T2V-Turbo gets its consistency sampler: few steps "
-            "of one pass.",
+            description="The sampler the models were published with: DDIM, guided by text and image separately. It "
+            "builds the third branch this needs (the image without the text) itself. T2V-Turbo gets its consistency "
+            "sampler: a few steps of one pass each.",
             search_aliases=["dual cfg", "ddim", "dynamicrafter ksampler", "multi condition guidance"],
             inputs=[
                 io.Model.Input(
@@ -124,7 +124,8 @@ class DynamiCrafterSampler(io.ComfyNode):
                     "mask",
                     display_name="mask",
                     optional=True,
-                    tooltip="White areas are generated, black areas keep the latent. One mask for all frames, or one for each.",
+                    tooltip="White areas are generated, black areas keep the latent. One mask for all frames, or one "
+                    "per frame.",
                 ),
                 io.Int.Input("start_step", display_name="start step", **START_STEP),
                 io.Combo.Input(
@@ -133,16 +134,17 @@ class DynamiCrafterSampler(io.ComfyNode):
                     options=files.noises(),
                     default=files.NONE,
                     optional=True,
-                    tooltip="A file in models/checkpoints or models/diffusion_models with the mean and the spread of the training "
-                    "videos (Analytic-Init), for runs from a start step below 1000; made for one size and 16 frames.",
+                    tooltip="A file in models/checkpoints or models/diffusion_models with the mean and variance of "
+                    "the training videos (Analytic-Init), for runs from a start step below 1000; made for one size "
+                    "and 16 frames.",
                 ),
                 io.Float.Input("motion_scale", display_name="motion guidance", **MOTION_SCALE),
                 io.Noise.Input(
                     "noise",
                     display_name="noise",
                     optional=True,
-                    tooltip="From DynamiCrafter Noise or DynamiCrafter FreeInit: what the clip begins with, in place of the seed's own noise; frames "
-                    "share the fresh noise of each step in the same way.",
+                    tooltip="From DynamiCrafter Noise or DynamiCrafter FreeInit: the noise the clip starts from, in "
+                    "place of the seed's own. Frames share the fresh noise of each step in the same way.",
                 ),
             ],
             outputs=[
@@ -195,7 +197,7 @@ class DynamiCrafterGuider(io.ComfyNode):
             node_id="DynamiCrafterGuider",
             display_name="DynamiCrafter Guider",
             category="DynamiCrafter/sampling",
-            description="Guidance by text and by image, for Sampler Custom Advanced and any sampler of ComfyUI.",
+            description="Guidance by text and by image, for Sampler Custom Advanced and any ComfyUI sampler.",
             search_aliases=["dual cfg guider", "image guidance"],
             inputs=[
                 io.Model.Input("model", display_name="model", tooltip="From Load DynamiCrafter."),
@@ -234,8 +236,8 @@ class DynamiCrafterDDIM(io.ComfyNode):
             node_id="DynamiCrafterDDIM",
             display_name="DynamiCrafter DDIM",
             category="DynamiCrafter/sampling",
-            description="The DDIM the models were published with, to the last step, for Sampler Custom Advanced. With T2V-Turbo it "
-            "is the consistency sampler.",
+            description="The DDIM sampler the models were published with, exact to the last step, for Sampler Custom "
+            "Advanced. With T2V-Turbo it is the consistency sampler.",
             search_aliases=["ddim sampler", "eta"],
             inputs=[io.Float.Input("eta", display_name="fresh noise (eta)", **ETA)],
             outputs=[io.Sampler.Output("SAMPLER", display_name="SAMPLER", tooltip="For Sampler Custom Advanced.")],

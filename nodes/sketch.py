@@ -21,8 +21,8 @@ class DynamiCrafterSketch(io.ComfyNode):
             node_id="DynamiCrafterSketch",
             display_name="DynamiCrafter Sketch",
             category="DynamiCrafter/conditioning",
-            description="Line drawings of some frames, which the clip follows: ToonCrafter's sketch encoder. It stands behind DynamiCrafter Visual "
-            "Guidance, for any sampler.",
+            description="Line drawings of some frames, which the clip follows, read by ToonCrafter's sketch encoder. "
+            "Place it after DynamiCrafter Visual Guidance. For any sampler.",
             search_aliases=["sketch control", "tooncrafter sketch", "controlnet", "line art", "drawing", "inbetween"],
             inputs=[
                 io.Conditioning.Input(
@@ -35,17 +35,18 @@ class DynamiCrafterSketch(io.ComfyNode):
                     "sketch_encoder",
                     display_name="sketch encoder",
                     options=files.sketch_encoders(),
-                    tooltip="ToonCrafter's file, in models/controlnet; in models/checkpoints files with sketch in their name are listed too.",
+                    tooltip="ToonCrafter's file, in models/controlnet. Files in models/checkpoints with sketch in "
+                    "their name are listed too.",
                 ),
                 io.Image.Input(
-                    "drawings", display_name="drawings", tooltip="One image of the batch for each frame that is drawn."
+                    "drawings", display_name="drawings", tooltip="A batch with one image for each drawn frame."
                 ),
                 io.String.Input(
                     "frames",
                     display_name="frames",
                     default="",
-                    tooltip="The frame of each drawing, counted from 0, such as 5, 10. Negative ones count from the end. Empty: the first frames, "
-                    "one after another.",
+                    tooltip="The frame number of each drawing, counted from 0, such as 5, 10. Negative numbers count "
+                    "from the end. Empty: the first frames, in order.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -60,7 +61,7 @@ class DynamiCrafterSketch(io.ComfyNode):
                     "start",
                     display_name="start",
                     default=0.0,
-                    tooltip="The share of the run after which the drawings count.",
+                    tooltip="The share of the run at which the drawings start to count.",
                     **PART,
                 ),
                 io.Float.Input(
@@ -75,22 +76,24 @@ class DynamiCrafterSketch(io.ComfyNode):
                     display_name="lines",
                     options=list(LINES),
                     default=LINES[0],
-                    tooltip="dark: dark lines on light paper. light: light lines on a dark ground, as edge detectors make them.",
+                    tooltip="dark: dark lines on light paper. light: light lines on a dark background, as edge "
+                    "detectors make them.",
                 ),
                 io.Combo.Input(
                     "between",
                     display_name="between",
                     options=list(BETWEENS),
                     default=BETWEENS[0],
-                    tooltip="What frames without a drawing get. blank: an empty drawing, as the encoder was trained. free: nothing, they are left to "
-                    "the model.",
+                    tooltip="What frames without a drawing get. blank: an empty drawing, as in the encoder's "
+                    "training. free: nothing; the model decides.",
                 ),
                 io.Combo.Input(
                     "fit",
                     display_name="fit",
                     options=list(FITS),
                     default="crop",
-                    tooltip="How drawings of another shape become the video's; as image fit of DynamiCrafter Visual Guidance.",
+                    tooltip="How drawings of another shape are fitted to the video, like image fit in DynamiCrafter "
+                    "Visual Guidance.",
                 ),
             ],
             outputs=[

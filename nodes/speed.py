@@ -15,8 +15,8 @@ class DynamiCrafterSpeed(io.ComfyNode):
             node_id="DynamiCrafterSpeed",
             display_name="DynamiCrafter Speed",
             category="DynamiCrafter/models",
-            description="Makes clips in less time, by reusing what changes little from step to step. The clip stays nearly the same. For any "
-            "sampler; DynamiCrafter Sampler, Euler, Euler ancestral and LCM gain the most.",
+            description="Makes clips in less time by reusing what changes little from step to step. The clip stays "
+            "nearly the same. For any sampler; DynamiCrafter Sampler, Euler, Euler ancestral and LCM gain the most.",
             search_aliases=["fast", "faster", "deepcache", "teacache", "first block cache", "acceleration", "turbo"],
             inputs=[
                 io.Model.Input("model", display_name="model", tooltip="From Load DynamiCrafter."),
@@ -25,8 +25,9 @@ class DynamiCrafterSpeed(io.ComfyNode):
                     display_name="speed",
                     options=list(PRESETS),
                     default="balanced",
-                    tooltip="exact: every step is computed in full. balanced: the network runs in two fifths of the steps, and in the second half of "
-                    "the run every second time only its outer blocks. fast: the same in a fifth of the steps.",
+                    tooltip="exact: every step is computed in full. balanced: the network runs in two fifths of the "
+                    "steps, and in the second half of the run, every other time, only its outer blocks do. fast: the "
+                    "same in one fifth of the steps.",
                 ),
             ],
             outputs=[io.Model.Output("MODEL", display_name="MODEL", tooltip="For any sampler.")],

@@ -20,8 +20,9 @@ class DynamiCrafterStrokes(io.ComfyNode):
             node_id="DynamiCrafterStrokes",
             display_name="DynamiCrafter Strokes",
             category="DynamiCrafter/conditioning",
-            description="Moves things of the image along strokes, or all of it before a camera, and holds still what is not brushed. The run is led "
-            "by that crude animation. Between DynamiCrafter Visual Guidance and any sampler; with nothing drawn it changes nothing.",
+            description="Moves things in the image along strokes, or the whole image as a camera sees it, and keeps "
+            "still what is not brushed. This crude animation leads the run. Place it between DynamiCrafter Visual "
+            "Guidance and any sampler. With nothing drawn, it changes nothing.",
             search_aliases=[
                 "motion brush",
                 "camera path",
@@ -44,15 +45,16 @@ class DynamiCrafterStrokes(io.ComfyNode):
                 io.Image.Input(
                     "image",
                     display_name="image",
-                    tooltip="The image that DynamiCrafter Visual Guidance has: one, of any size.",
+                    tooltip="The same image as in DynamiCrafter Visual Guidance: a single one, of any size.",
                 ),
                 io.String.Input(
                     "strokes",
                     display_name="strokes",
                     default="",
                     multiline=True,
-                    tooltip="Where things go, in pixels of the image from its top left corner: 120,80 -> 180,90. More points make a bend, and each "
-                    "line is a stroke. Draw them over the image below. With a mask in brush to, a flow or a camera, leave it empty.",
+                    tooltip="Where things go, in pixels of the image from its top left corner: 120,80 -> 180,90. "
+                    "More points make a bend, and each line is a stroke. Draw strokes on the image below. Leave this "
+                    "empty if you use brush to, flow or camera.",
                 ),
                 io.Float.Input(
                     "radius",
@@ -61,14 +63,15 @@ class DynamiCrafterStrokes(io.ComfyNode):
                     min=0.0,
                     max=4096.0,
                     step=1.0,
-                    tooltip="How much around the start of a stroke moves along, in pixels of the image, where there is no brush. 0: an eighth of "
-                    "the shorter side.",
+                    tooltip="Without a brush: the radius around the start of a stroke that moves with it, in pixels "
+                    "of the image. 0: an eighth of the shorter side.",
                 ),
                 io.Float.Input(
                     "until",
                     display_name="until",
                     default=UNTIL,
-                    tooltip="The share of the run in which what moves is led. More follows the strokes more firmly, less lets the model improve more.",
+                    tooltip="The share of the run in which the animation leads what moves. Higher values follow the "
+                    "strokes more firmly; lower values let the model improve more.",
                     **PART,
                 ),
                 io.Combo.Input(
@@ -76,13 +79,13 @@ class DynamiCrafterStrokes(io.ComfyNode):
                     display_name="easing",
                     options=list(EASINGS),
                     default="linear",
-                    tooltip="linear: at one speed. ease-in: begins slowly. ease-out: ends slowly. ease-in-out: both.",
+                    tooltip="linear: constant speed. ease-in: starts slowly. ease-out: ends slowly. ease-in-out: both.",
                 ),
                 io.Float.Input(
                     "noise_share",
                     display_name="noise share",
                     default=NOISE,
-                    tooltip="For the NOISE output: the share of the noise that moves along. 0: none.",
+                    tooltip="For the NOISE output: the share of the noise that moves with the animation. 0: none.",
                     **PART,
                 ),
                 io.Int.Input(
@@ -92,7 +95,7 @@ class DynamiCrafterStrokes(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="Of the NOISE output.",
+                    tooltip="The seed of the NOISE output.",
                 ),
                 io.Combo.Input(
                     "fit",
@@ -105,33 +108,37 @@ class DynamiCrafterStrokes(io.ComfyNode):
                     "brush",
                     display_name="brush",
                     optional=True,
-                    tooltip="White is what may move, and with strokes what does; everything else stands still. Without strokes the model alone "
-                    "moves what is white. Draw it in the mask editor of Load Image.",
+                    tooltip="White areas may move, and with strokes they do; everything else stays still. Without "
+                    "strokes, the model alone decides how white areas move. Draw it in the mask editor of Load Image.",
                 ),
                 io.Mask.Input(
                     "brush_to",
                     display_name="brush to",
                     optional=True,
-                    tooltip="In place of strokes: where what is brushed comes to lie in the end. It is moved and scaled from one mask to the other.",
+                    tooltip="In place of strokes: where the brushed area ends up. It is moved and scaled from one "
+                    "mask to the other.",
                 ),
                 io.AnyType.Input(
                     "flow",
                     display_name="flow",
                     optional=True,
-                    tooltip="In place of strokes: an optical flow of another node, a tensor [T or 1,H,W,2] that tells how far each pixel of the image "
-                    "has come in each frame, or in the last.",
+                    tooltip="In place of strokes: an optical flow from another node, a tensor [T or 1,H,W,2] that "
+                    "gives how far each pixel of the image has moved in each frame, or in the last.",
                 ),
                 io.String.Input(
                     "camera",
                     display_name="camera",
                     default="",
                     optional=True,
-                    tooltip="In place of strokes: the whole image moves as a camera sees it. pan 0.25 0, zoom 1.2, turn 10, from 0, to 1, or parts of "
-                    "that: widths to the right and heights down, times as large, degrees clockwise, and the share of the clip.",
+                    tooltip="In place of strokes: moves the whole image as a camera sees it, such as pan 0.25 0, "
+                    "zoom 1.2, turn 10, from 0, to 1, or any part of that: picture widths to the right and heights "
+                    "down, magnification, degrees clockwise, and the share of the clip in which it moves.",
                 ),
             ],
             outputs=[
-                io.Model.Output("MODEL", display_name="MODEL", tooltip="For the sampler: it is led while it runs."),
+                io.Model.Output(
+                    "MODEL", display_name="MODEL", tooltip="For the sampler, which follows the animation as it runs."
+                ),
                 io.Conditioning.Output(
                     "out_positive", display_name="positive", tooltip="With the detail of what moves."
                 ),
@@ -141,12 +148,13 @@ class DynamiCrafterStrokes(io.ComfyNode):
                 io.Latent.Output(
                     "out_latent",
                     display_name="LATENT",
-                    tooltip="For the sampler: frames that lead, and what stands still.",
+                    tooltip="For the sampler: the frames that lead it, and what stays still.",
                 ),
                 io.Noise.Output(
                     "NOISE",
                     display_name="NOISE",
-                    tooltip="Noise that moves along, for the noise input of DynamiCrafter Sampler or Sampler Custom Advanced. It may be left open.",
+                    tooltip="Noise that moves with the animation, for the noise input of DynamiCrafter Sampler or "
+                    "Sampler Custom Advanced. Optional.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],

@@ -15,8 +15,8 @@ class DynamiCrafterWindows(io.ComfyNode):
             node_id="DynamiCrafterWindows",
             display_name="DynamiCrafter Windows",
             category="DynamiCrafter/models",
-            description="Makes clips of any length: the model sees windows of the clip, which overlap and are averaged in every step. Its "
-            "memory stays that of one window. For any sampler.",
+            description="Makes clips of any length: the model sees overlapping windows of the clip, which are "
+            "averaged in every step. Memory use stays that of one window. For any sampler.",
             search_aliases=["long video", "context windows", "endless", "freenoise", "sliding window", "longer"],
             inputs=[
                 io.Model.Input("model", display_name="model", tooltip="From Load DynamiCrafter."),
@@ -26,7 +26,7 @@ class DynamiCrafterWindows(io.ComfyNode):
                     default=16,
                     min=2,
                     max=64,
-                    tooltip="The frames that the model sees at once. The models were trained on 16 (ViewCrafter: 25).",
+                    tooltip="How many frames the model sees at once. The models were trained on 16 (ViewCrafter: 25).",
                 ),
                 io.Int.Input(
                     "overlap",
@@ -34,21 +34,23 @@ class DynamiCrafterWindows(io.ComfyNode):
                     default=4,
                     min=0,
                     max=63,
-                    tooltip="The frames that two neighbouring windows share. More of them hide the seams better and take longer.",
+                    tooltip="How many frames two neighbouring windows share. More of them hide the seams better and "
+                    "take longer.",
                 ),
                 io.Combo.Input(
                     "fuse",
                     display_name="fuse",
                     options=list(FUSES),
                     default="pyramid",
-                    tooltip="How shared frames are averaged. pyramid: the middle of a window counts most. flat: all frames alike. "
-                    "overlap-linear: one window fades into the next.",
+                    tooltip="How shared frames are averaged. pyramid: the middle of a window counts most. flat: all "
+                    "frames count equally. overlap-linear: one window fades into the next.",
                 ),
                 io.Boolean.Input(
                     "closed_loop",
                     display_name="closed loop",
                     default=False,
-                    tooltip="Windows go on from the last frame to the first, so that the clip can be played without end.",
+                    tooltip="Windows continue from the last frame to the first, so that the clip can play in an "
+                    "endless loop.",
                 ),
                 io.Int.Input(
                     "stride",
@@ -56,14 +58,15 @@ class DynamiCrafterWindows(io.ComfyNode):
                     default=1,
                     min=1,
                     max=64,
-                    tooltip="2: there are also windows of every second frame; 4: of every fourth too. They hold distant frames together, and "
-                    "each doubling takes as long again.",
+                    tooltip="2: adds windows of every second frame; 4: of every fourth as well. They hold distant "
+                    "frames together, and each doubling takes as long again.",
                 ),
                 io.Boolean.Input(
                     "freenoise",
                     display_name="shuffled noise (freenoise)",
                     default=False,
-                    tooltip="All windows begin with the same noise, in another order, so that they show the same things.",
+                    tooltip="All windows start from the same noise in a different order, so that they show the same "
+                    "things.",
                 ),
             ],
             outputs=[io.Model.Output("MODEL", display_name="MODEL", tooltip="For any sampler.")],

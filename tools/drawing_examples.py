@@ -43,12 +43,14 @@ def motion_brush(graph: Graph) -> None:
     save(graph, stitch(graph, *clips, "right", "Without and with", 5), "motion_brush", 5)
     graph.note(
         f"""
-The same noise twice, without a word in the prompt: on the left as it is, on the right the cloud sinks along a stroke and everything that is not brushed stands still.
+The same noise twice, with an empty prompt: unchanged on the left; on the right the cloud sinks along a stroke and
+everything that is not brushed stays still.
 
 - **Strokes:** in pixels of the image, such as `{STROKE}`; more points make a bend, and each line is a stroke.
-- **Brush:** here a square made of masks. Draw your own: right-click **Load Image**, *Open in MaskEditor*, and connect its MASK. With no brush, a disc around the start of
-  each stroke moves and nothing is held; with no stroke, the model alone moves what is brushed.
-- **until** is the share of the run in which the cloud is led.
+- **Brush:** here a square made of masks. Draw your own: right-click **Load Image**, *Open in MaskEditor*, and connect
+  its MASK. Without a brush, a disc around the start of each stroke moves and nothing is held still; without a stroke,
+  the model alone moves what is brushed.
+- **until** is the share of the run in which the stroke leads the cloud.
 
 {embedded_note(ANIMATE)} {IMAGE_NOTE}
 """,

@@ -60,15 +60,17 @@ def video_to_video(graph: Graph) -> None:
     save(graph, stitch(graph, clip, new, "right", "Before and after", 7), "video_to_video", 7)
     graph.note(
         f"""
-A video in, another out: it is encoded, noised to the *denoise* of the second sampler, and denoised under a new prompt. Left the clip as it was, right the new one.
+One video in, another out: it is encoded, noised according to the *denoise* of the second sampler, and denoised with a
+new prompt. The original clip is on the left, the new one on the right.
 
-- **Your own video:** put **Load Video** and **Get Video Components** in the place of the first sampler: 16 frames, of the size in **DynamiCrafter Visual Guidance** (multiples of
-  64 pixels).
+- **Your own video:** replace the first sampler with **Load Video** and **Get Video Components**: 16 frames, at the size
+  in **DynamiCrafter Visual Guidance** (multiples of 64 pixels).
 - **denoise:** 0.3 keeps motion and picture and changes the surface; 0.8 keeps the rough motion; 1 is a new clip.
-- **Another look:** change the first frame (another image model, or by hand) before it goes to both conditioning nodes: the detail it gives goes into every frame.
+- **Another look:** change the first frame (with another image model, or by hand) before it goes to both conditioning
+  nodes: its detail goes into every frame.
 
-Limits: a model of 16 frames sees 16 at once (for more, **DynamiCrafter Windows**). What the first frame does not show, guidance cannot hold. *fs* should be
-the video's own frame rate, or motion is redrawn at another speed.
+Limits: a 16-frame model sees 16 frames at once (for more, **DynamiCrafter Windows**). Guidance cannot hold what the
+first frame does not show. *fs* should be the video's own frame rate, or motion is redrawn at another speed.
 
 {embedded_note(ANIMATE)} {IMAGE_NOTE}
 """,
@@ -90,15 +92,17 @@ def refine_large(graph: Graph) -> None:
     save(graph, make_over(graph, loaded, large, guided, 0.4, 6, "Refine"), "refine_large", 7)
     graph.note(
         f"""
-Small first, large after: the first sampler makes the motion at the model's own size, where it is best and costs a quarter. The clip is scaled up, noised to
-*denoise* 0.4, and denoised at the large size, which adds what a scaled picture lacks.
+Small first, then large: the first sampler makes the motion at the model's own size, where it works best and costs a
+quarter. The clip is scaled up, noised for a *denoise* of 0.4, and denoised at the large size, which adds the detail a
+scaled picture lacks.
 
-- **For real videos:** let a second **Load DynamiCrafter** with the 1024 model make the second half, and set *width* and *height* of the second **DynamiCrafter Visual Guidance**
-  to 1024 and 576. The scaled clip must have that size: **Upscale Image** makes it exact.
-- **denoise:** 0.2 to 0.5. More makes new motion, which at a size that the model was not trained on falls apart.
+- **For real videos:** use a second **Load DynamiCrafter** with the 1024 model for the second half, and set *width* and
+  *height* of the second **DynamiCrafter Visual Guidance** to 1024 and 576. The scaled clip must have that size:
+  **Upscale Image** makes it exact.
+- **denoise:** 0.2 to 0.5. More makes new motion, which falls apart at a size the model was not trained on.
 
-Limits: at twice the side, a pass takes four times the work and more than that in attention. A model above its own size repeats shapes, so that the denoise is kept low. The
-`embedded` model (64x64) at 128 shows how it goes, and no more.
+Limits: at twice the side, a pass takes four times the work, and more than that in attention. Above its own size a model
+repeats shapes, so the denoise stays low. The `embedded` model (64x64) at 128 shows only the principle.
 
 {embedded_note(ANIMATE)} {IMAGE_NOTE}
 """,
@@ -139,16 +143,18 @@ def sketch_inbetween(graph: Graph) -> None:
     save(graph, frames, "sketch_inbetween", 5)
     graph.note(
         f"""
-Two pictures, and a drawing of what is between them: ToonCrafter draws the other frames, and follows the lines at frame 8.
+Two pictures, and a drawing of a frame between them: ToonCrafter draws the other frames and follows the lines at frame
+8.
 
 It needs {file_note(TOON)}, and the sketch encoder, {file_note(SKETCH)}.
 
-- **Your own drawings:** put a **Load Image** in the place of **Canny** and set *lines* to `dark` (dark lines on light paper). For several drawings batch them, and write a
-  frame for each in *frames*: `4, 8, 12`.
-- **Closer or freer:** *strength* (0.6 as published), and *end* below 1, which leaves the details to the model.
+- **Your own drawings:** replace **Canny** with **Load Image** and set *lines* to `dark` (dark lines on light paper).
+  Batch several drawings, and write a frame for each in *frames*: `4, 8, 12`.
+- **Closer or freer:** change *strength* (published: 0.6), or set *end* below 1 to leave the details to the model.
 - {DUSK_NOTE}
 
-Limits: 16 frames between two pictures, decoded as a whole. Lines have to fit both pictures in size and style; a drawing that contradicts them tears the clip.
+Limits: 16 frames between two pictures, decoded as a whole. Lines must fit both pictures in size and style; a drawing
+that contradicts them breaks the clip.
 """,
         1,
         "In-between by a drawing",
@@ -169,16 +175,20 @@ def merge_parts(graph: Graph) -> None:
     save(graph, sample(graph, loaded, guided, model=merged), "merge_parts", 4)
     graph.note(
         f"""
-Half of ToonCrafter's spatial layers in the interpolation model: a look between film and cartoon, with the motion of the first. ToonCrafter was made from that model by training
-these layers and the projector, so that both mix well.
+Half of ToonCrafter's spatial layers mixed into the interpolation model: a look between film and cartoon, with the
+motion of the interpolation model. ToonCrafter was made from that model by training these layers and the projector, so
+the two mix well.
 
 It needs {file_note(INTERPOLATE)}, and {file_note(TOON)}.
 
-- **spatial**: single frames, that is style and content. **temporal**: motion. **projector**: how the image enters beside the prompt. 0 is the first model, 1 the second.
-- **A style from elsewhere:** *second* may be a fine-tune of Stable Diffusion 2.1, from **Load Checkpoint** (*spatial* only).
-- **Keep it:** **ModelSave** behind the node writes the mixed model.
+- **spatial**: single frames, that is, style and content. **temporal**: motion. **projector**: how the image enters
+  beside the prompt. 0 is the first model, 1 the second.
+- **A style from elsewhere:** *second* may be a fine-tune of Stable Diffusion 2.1, from **Load Checkpoint** (*spatial*
+  only).
+- **Keep it:** **ModelSave** after the node writes the mixed model.
 
-Limits: shares work between models with a common ancestor; of two that were trained apart, half and half may be neither. The VAE is that of the first, without ToonCrafter's decoder.
+Limits: shares work between models with a common ancestor; half and half of two models that were trained separately may
+work as neither. The VAE is the first model's, without ToonCrafter's decoder.
 
 {DUSK_NOTE}
 """,

@@ -27,10 +27,10 @@ LORA = "my_lora.safetensors"
 SEED = 123
 
 IMAGE_NOTE = "The picture is ComfyUI's own example; choose yours in **Load Image**."
-DUSK_NOTE = "To need no other file, the second picture is the first one darkened: put a **Load Image** of your own in its place."
+DUSK_NOTE = "So that no other file is needed, the second picture is the first one, darkened: replace it with your own **Load Image**."
 FLIP_NOTE = (
-    "To need no other file, the further pictures are the first one, flipped: put a **Load Image** of your own in the place "
-    "of each flip."
+    "So that no other file is needed, the other pictures are the first one, flipped: replace each flip with your own "
+    "**Load Image**."
 )
 
 
@@ -53,8 +53,8 @@ def download(file: str) -> dict[str, str]:
 def embedded_note(checkpoint: str) -> str:
     return (
         "It runs as it is: `embedded` is the small model that comes with the pack (64x64 pixels; it pans, zooms, darkens and "
-        f"brightens, and knows no other words). For real videos take {file_note(checkpoint)}: choose it in **checkpoint** "
-        "and say in the prompt what should happen. Steps of 0 and guidance of -1 are what the chosen model was published with."
+        f"brightens, and knows no other words). For real videos, use {file_note(checkpoint)}: choose it in **checkpoint** "
+        "and describe in the prompt what should happen. Steps of 0 and guidance of -1 mean the chosen model's published values."
     )
 
 

@@ -50,11 +50,12 @@ An image and a prompt become 16 frames.
 
 {embedded_note(ANIMATE)} {IMAGE_NOTE}
 
-- **More motion:** lower *motion (fs)* (512 and 1024 models), or raise it (256 model). What it means for the loaded model is shown
-  below the loader.
-- **Closer to the image:** raise *image guidance* above *text guidance*, or *strength* in **DynamiCrafter Image Context**.
-- **Faster:** 25 *steps* are often enough; the released models were published with 50.
-- `width` and `height` 0 are the model's own size, upright for an upright image.
+- **More motion:** lower *motion (fs)* (512 and 1024 models), or raise it (256 model). The loader shows what it means
+  for the loaded model.
+- **Closer to the image:** raise *image guidance* above *text guidance*, or *strength* in **DynamiCrafter Image
+  Context**.
+- **Faster:** 25 *steps* is often enough; the released models were published with 50.
+- `width` and `height` 0 mean the model's own size, portrait for a portrait image.
 """,
         1,
         "Animate an image",
@@ -98,14 +99,14 @@ def dual_guidance_compare(graph: Graph) -> None:
     save(graph, stitch(graph, *rows, "down", "Grid"), "dual_guidance_compare", 5)
     graph.note(
         f"""
-The same noise four times, guided differently: *text guidance* grows downwards (2, 5), *image guidance* to the right
+The same noise four times, guided differently: *text guidance* increases downwards (2, 5), *image guidance* to the right
 (1.5, 4). High image guidance keeps the picture and moves less; high text guidance follows the prompt and may
 change the picture.
 
 {embedded_note(ANIMATE)} {IMAGE_NOTE}
 
-The sampler stands here in its pieces, so that noise, sampler and schedule are shared. Any sampler of ComfyUI may take
-the place of **DynamiCrafter DDIM**.
+The sampler is split into its parts here, so that noise, sampler and schedule are shared. Any ComfyUI sampler can
+replace **DynamiCrafter DDIM**.
 """,
         1,
         "Compare text and image guidance",
@@ -124,11 +125,11 @@ def interpolate_two_images(graph: Graph) -> None:
         f"""
 From one image to another in 16 frames.
 
-{embedded_note(INTERPOLATE)} It has to be an interpolation model or ToonCrafter.
+{embedded_note(INTERPOLATE)} It must be an interpolation model or ToonCrafter.
 
 {DUSK_NOTE}
 
-More frames between the images: raise `frames` little by little; the models were trained on 16.
+For more frames between the images, raise `frames` gradually; the models were trained on 16.
 """,
         1,
         "Interpolate",
@@ -142,14 +143,14 @@ def looping_video(graph: Graph) -> None:
     texts = prompts(graph, loaded["CLIP"], "it gets bright")
     guided = guide(graph, loaded, image, texts, "loop")
     frames = sample(graph, loaded, guided)
-    thrice = graph.add("RepeatImageBatch", 4, title="Three times round", image=frames, amount=3)["IMAGE"]
+    thrice = graph.add("RepeatImageBatch", 4, title="Three times in a row", image=frames, amount=3)["IMAGE"]
     save(graph, thrice, "looping_video", 4)
     graph.note(
         f"""
-A clip that ends where it begins: the image is its first and its last frame, and **DynamiCrafter Decode** drops the last,
-which would stand still for a frame. 15 of 16 frames are left; here they are shown three times.
+A clip that ends where it begins: the image is both the first and the last frame, and **DynamiCrafter Decode** drops the
+last, which would make the loop pause for a frame. 15 of 16 frames are left; here they play three times.
 
-{embedded_note(INTERPOLATE)} It has to be an interpolation model. {IMAGE_NOTE}
+{embedded_note(INTERPOLATE)} It must be an interpolation model. {IMAGE_NOTE}
 """,
         1,
         "Loop",
@@ -180,17 +181,18 @@ def native_ksampler_with_lora(graph: Graph) -> None:
     save(graph, frames, "native_ksampler_with_lora", 4)
     graph.note(
         f"""
-The model is ComfyUI's own MODEL: any sampler and scheduler works on its noise schedule, and so do LoRA loaders, merges and
-torch.compile. `euler` with `simple` is the published DDIM without fresh noise; `euler_ancestral` is near the
+The model is ComfyUI's own MODEL: any sampler and scheduler works on its noise schedule, and so do LoRA loaders, merges
+and torch.compile. `euler` with `simple` is the published DDIM without fresh noise; `euler_ancestral` is close to the
 published one with it.
 
 {embedded_note(ANIMATE)} {IMAGE_NOTE}
 
-**The LoRA** is passed by until you have one in `models/loras`, made with `dynamicrafter train` or ComfyUI's **Train LoRA**: then
-choose it in **Load LoRA**, and press Ctrl+B there.
+**The LoRA** is bypassed until you have one in `models/loras`, made with `dynamicrafter train` or ComfyUI's **Train
+LoRA**: then choose it in **Load LoRA**, and press Ctrl+B there.
 
-KSampler guides by text and image together and does not rescale; **DynamiCrafter Sampler** does both. It does not ask the model for
-its own figures either: released models were published with 50 steps and a `cfg` of 7.5.
+KSampler guides by text and image together and does not rescale; **DynamiCrafter Sampler** guides by each separately and
+rescales. KSampler does not use the model's own defaults either: released models were published with 50 steps and a
+`cfg` of 7.5.
 """,
         1,
         "ComfyUI's own sampler, with a LoRA",
@@ -217,9 +219,9 @@ def text_to_video(graph: Graph) -> None:
         f"""
 A prompt alone becomes 16 frames: the `batch_size` of **Empty Latent Image** is the number of frames.
 
-The model is {file_note(GENERATE)}. VideoCrafter1's text-to-video models work the same.
+The model is {file_note(GENERATE)}. VideoCrafter1's text-to-video models work the same way.
 
-*Image guidance* has no meaning here: these models see no image.
+*Image guidance* has no effect here: these models see no image.
 """,
         2,
         "Text to video",
@@ -248,7 +250,7 @@ def text_to_video_in_4_steps(graph: Graph) -> None:
         f"""
 T2V-Turbo-v2 is VideoCrafter2, distilled: 4 steps of one pass each, instead of 50 steps of two.
 
-Its UNet is {file_note(TURBO)}. Text encoder and autoencoder come from VideoCrafter2: {file_note(GENERATE)}.
+Its UNet is {file_note(TURBO)}. The text encoder and the autoencoder come from VideoCrafter2: {file_note(GENERATE)}.
 
 - **More detail:** 8 or 16 *steps*.
 - **More motion:** *motion guidance* (0.05 as published) or a lower *motion (fs)* in **Load DynamiCrafter Parts**.
@@ -269,16 +271,16 @@ def batch_of_images(graph: Graph) -> None:
     texts = prompts(graph, loaded["CLIP"], "the camera zooms out")
     guided = guide(graph, loaded, images, texts, "animate")
     frames = sample(graph, loaded, guided)
-    clips = graph.add("RebatchImages", 4, title="A clip each", images=frames, batch_size=16)["IMAGE"]
+    clips = graph.add("RebatchImages", 4, title="One clip each", images=frames, batch_size=16)["IMAGE"]
     save(graph, clips, "batch_of_images", 4)
     graph.note(
         f"""
-Three images, three clips of 16 frames, in one run. Images of another size are fitted to the first. **Rebatch Images** cuts
-the frames into clips (`batch_size` is the number of frames of one), and **Save Video** writes a file for each.
+Three images, three clips of 16 frames, in one run. Images of another size are fitted to the first. **Rebatch Images**
+splits the frames into clips (`batch_size` is the number of frames per clip), and **Save Video** writes a file for each.
 
 {embedded_note(ANIMATE)} {FLIP_NOTE}
 
-A batch needs as many times the memory as it has images. For folders of hundreds, queue this workflow once for each.
+A batch of N images needs N times the memory. For folders of hundreds of images, queue this workflow once for each.
 """,
         1,
         "A batch of images",
@@ -295,12 +297,16 @@ def camera_path(graph: Graph) -> None:
     save(graph, sample(graph, loaded, led, 4, led["MODEL"], noise=led["NOISE"]), "camera_path", 5)
     graph.note(
         f"""
-The prompt is empty; the camera goes to the right all the same. **DynamiCrafter Strokes** moves the whole image along its *camera*, and that crude animation leads the run up
-to *until*; its NOISE moves along. What comes into view is the model's to make.
+The prompt is empty, and the camera still moves to the right. **DynamiCrafter Strokes** moves the whole image along its
+*camera*, and that crude animation leads the run up to *until*; its NOISE moves with it. The model fills in what comes
+into view.
 
-- **Other paths:** `pan -0.4 0` goes to the left, `pan 0 0.3` down, `zoom 1.5` nearer, `turn 20` turns; also together, with commas: `pan 0.2 0, zoom 1.2, from 0.25, to 1`.
-- **until** smaller leaves the model more to improve; at 0 the moved image is only shown to it, and mostly that is enough.
-- **DynamiCrafter Noise** moves the noise alone, which changes less: the small model follows it in a third of its clips.
+- **Other paths:** `pan -0.4 0` goes to the left, `pan 0 0.3` down, `zoom 1.5` nearer, `turn 20` turns. Combine them
+  with commas: `pan 0.2 0, zoom 1.2, from 0.25, to 1`.
+- **until:** a smaller value leaves the model more to improve; at 0 the model only sees the moved image, which is mostly
+  enough.
+- **DynamiCrafter Noise** moves only the noise, which has less effect: the small model follows it in a third of its
+  clips.
 
 {embedded_note(ANIMATE)} {IMAGE_NOTE}
 """,
@@ -319,15 +325,15 @@ def camera_flight(graph: Graph) -> None:
     save(graph, sample(graph, loaded, guided), "camera_flight", 4)
     graph.note(
         f"""
-**DynamiCrafter Camera Path** draws what a moving camera sees, and the video follows it. ViewCrafter was trained to complete such views; its
-published prompt is *Rotating view of a scene*.
+**DynamiCrafter Camera Path** renders what a moving camera sees, and the video follows it. ViewCrafter was trained to
+complete such views; its published prompt is *Rotating view of a scene*.
 
 - **For ViewCrafter 25:** choose the checkpoint and set *frames* to 25 in both nodes.
-- **Depth:** connect the depth map of any depth node, and near things move further. Here the picture is a plane.
-- **Your own path:** choose *the lines below* and write it in *lines*.
+- **Depth:** connect the depth map of any depth node, and near things move further. Here the picture is a flat plane.
+- **Your own path:** choose *the lines below* as the motion and write the path in *lines*.
 
-It runs as it is, on the small `embedded` model, which was not trained for it: what the guide leaves black may stay black. ViewCrafter is
-{file_note(FLY)}. {IMAGE_NOTE}
+It runs as it is, on the small `embedded` model, which was not trained for it: what the guide leaves black may stay
+black. ViewCrafter is {file_note(FLY)}. {IMAGE_NOTE}
 """,
         1,
         "A camera flight",

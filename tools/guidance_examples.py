@@ -29,12 +29,13 @@ def guidance_over_the_run(graph: Graph) -> None:
     save(graph, stitch(graph, *rows, "down", "Grid", 6), "guidance_over_the_run", 6)
     graph.note(
         f"""
-The same noise four times at a text guidance of {SCALE:g}, which is too much for the embedded model. Above: as it is, and guided in the first half of the
-run alone, which takes a quarter fewer passes. Below: a curve that falls to 1, and projected guidance, which adds little contrast and colour.
+The same noise four times at a text guidance of {SCALE:g}, which is too much for the embedded model. Top: unchanged, and
+guided only in the first half of the run, which takes a quarter fewer passes. Bottom: a curve that falls to 1, and
+projected guidance, which adds little contrast and colour.
 
 {embedded_note(ANIMATE)} {IMAGE_NOTE}
 
-**DynamiCrafter Guidance** stands between the loader and the sampler. The sampler shows how many passes it makes.
+**DynamiCrafter Guidance** goes between the loader and the sampler. The sampler shows how many passes it makes.
 """,
         1,
         "Guidance over the run",

@@ -45,13 +45,16 @@ def long_video(graph: Graph) -> None:
     save(graph, sample(graph, loaded, guided, model=fast), "long_video", 4)
     graph.note(
         f"""
-40 frames of a model that makes 16 at once. **DynamiCrafter Windows** lets it see one window of the clip after another, and averages them where they
-overlap, in every step. The memory stays that of 16 frames.
+40 frames from a model that makes 16 at once. In every step, **DynamiCrafter Windows** shows it one window of the clip
+after another and averages them where they overlap. Memory use stays that of 16 frames.
 
-- **Time:** **DynamiCrafter Speed** makes the clip in about a third of the time. Set it to *exact* to compute every step, or to *fast*.
-- **Longer:** raise *frames* in **DynamiCrafter Visual Guidance**; the time grows alike.
-- **Prompts one after the other:** each combined prompt leads its stretch of the clip. One prompt alone leads all of it.
-- **Steadier:** more *overlap*, or *stride* 2 with *frames* 32 or more; *shuffled noise* gives all windows the same noise.
+- **Time:** **DynamiCrafter Speed** makes the clip in about a third of the time. Set it to *exact* to compute every
+  step, or to *fast*.
+- **Longer:** raise *frames* in **DynamiCrafter Visual Guidance**; the time grows in proportion.
+- **Prompts one after the other:** each combined prompt applies to its stretch of the clip. A single prompt applies to
+  all of it.
+- **Steadier:** more *overlap*, or *stride* 2 with *frames* 32 or more; *shuffled noise* gives all windows the same
+  noise.
 
 {embedded_note(ANIMATE)} {IMAGE_NOTE}
 """,
@@ -70,8 +73,9 @@ def endless_loop(graph: Graph) -> None:
     save(graph, sample(graph, loaded, guided, model=windows), "endless_loop", 4)
     graph.note(
         f"""
-A clip that can be played without end, of any length and from any model that animates: with *closed loop* the windows go on from the last frame to the
-first. Unlike **Loop**, it needs no interpolation model, and no frame has to be the picture itself.
+A clip that plays in an endless loop, of any length and from any model that animates: with *closed loop* the windows
+continue from the last frame to the first. Unlike **Loop**, it needs no interpolation model, and no frame has to be the
+picture itself.
 
 {embedded_note(ANIMATE)} {IMAGE_NOTE}
 """,
@@ -103,14 +107,18 @@ def film(graph: Graph) -> None:
     make_film(graph, "film", SHOTS)
     graph.note(
         f"""
-A film of four shots, from a script: a line each, with the picture, what happens, the length, and how the shot gives way to the next one.
+A film of four shots, from a script with one line per shot: the picture, what happens, the length, and the transition to
+the next shot.
 
-- **cut** is where nothing is said; **dissolve** lets the next shot come through; **continue** goes on from the last frame; **morph** leads to the next
-  picture, with an interpolation model.
-- The picture is a number of the connected images, a file in the input folder, or nothing, to go on from the shot before.
-- Change a line and run again: only what it touches is made again. Finished takes lie in `output/dynamicrafter_takes`.
+- **cut** is the default; **dissolve** fades into the next shot; **continue** goes on from the last frame; **morph**
+  leads to the next picture, with an interpolation model.
+- The picture is the number of a connected image, a file in the input folder, or empty to continue from the previous
+  shot.
+- Change a line and run again: only what the change affects is made again. Finished takes are in
+  `output/dynamicrafter_takes`.
 
-{embedded_note(ANIMATE)} It morphs too, which of the released models only {INTERPOLATE} does: connect it as *morph model*. {DUSK_NOTE}
+{embedded_note(ANIMATE)} The embedded model can also morph; of the released models, only {INTERPOLATE} can: connect it
+as *morph model*. {DUSK_NOTE}
 """,
         1,
         "A film",
@@ -122,11 +130,13 @@ def keyframes(graph: Graph) -> None:
     make_film(graph, "keyframes", PICTURES)
     graph.note(
         f"""
-Three keyframes, and the ways between them: shots of 0 seconds are the pictures themselves, and each *morph* leads to the next one. The first way has 14 frames, as
-many as the model fills at once; the second has 24, for which a coarse clip comes first.
+Three keyframes and the frames between them: shots of 0 seconds are the pictures themselves, and each *morph* leads to
+the next one. The first morph has 14 frames, as many as the model fills at once; the second has 24, for which a coarse
+clip is made first.
 
-- **Further keyframes:** a line each, with the picture's number or the name of a file in the input folder.
-- **Within one clip**, a keyframe at any frame: *keyframes* and *keyframe positions* of **DynamiCrafter Visual Guidance**.
+- **More keyframes:** one line each, with the picture's number or the name of a file in the input folder.
+- **Within one clip**, set keyframes at any frame with *keyframes* and *keyframe positions* of **DynamiCrafter Visual
+  Guidance**.
 
 {embedded_note(INTERPOLATE)} {DUSK_NOTE}
 """,

@@ -136,7 +136,9 @@ def already_made(job: Job, folder: Path) -> Result | None:
         return None
     settings = read_settings(path)
     if JOB_KEY not in settings:
-        raise InputError(f"{path} exists and is no batch's result; give the job another name, or another folder.")
+        raise InputError(
+            f"{path} exists and is not the result of a batch; give the job another name, or another folder."
+        )
     if settings[JOB_KEY] != job.fingerprint():
         return None
     return Result(job.number, job.name, job.where, "kept", path, settings=settings)

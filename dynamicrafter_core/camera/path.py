@@ -123,7 +123,7 @@ def _pairs(text: str, where: str) -> list[tuple[str, float]]:
     words = text.replace(",", " ").replace("=", " ").split()
     if len(words) % 2 or any(word not in AXES for word in words[::2]):
         raise InputError(
-            f"{where} holds {text.strip()!r}; give pairs of {', '.join(AXES)} and a number, as 'yaw 10, z 0.2'."
+            f"{where} holds {text.strip()!r}; give pairs of {', '.join(AXES)} and a number, such as 'yaw 10, z 0.2'."
         )
     return [(word, _number(value, where)) for word, value in zip(words[::2], words[1::2], strict=True)]
 

@@ -68,7 +68,7 @@ class Checkpoint:
         if part not in self.sources:
             where = next(iter(self.sources.values())).opened.path
             raise InputError(
-                f"{where} holds no {part} part, only {', '.join(self.parts)}; give a file that does, as an extra one."
+                f"{where} holds no {part} part, only {', '.join(self.parts)}; give an extra file that does."
             )
         return self.sources[part]
 
@@ -196,8 +196,8 @@ def _stated(name: str, record: Any, metadata: Mapping[str, str], where: str) -> 
     unknown = set(values) - ({field.name for field in fields(record)} - {*PARTS, "name"})
     if unknown:
         raise InputError(
-            f"{where} has metadata of its {name} that this version does not know ({', '.join(sorted(unknown))}); a later "
-            "version of this project made it, or another program."
+            f"{where} has metadata of its {name} that this version does not know ({', '.join(sorted(unknown))}); it "
+            "was made by a later version of this project, or by another program."
         )
     stated = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     hints = get_type_hints(record)

@@ -89,7 +89,7 @@ def convert(
     """
     if dtype not in _DTYPES or layout not in get_args(Layout):
         raise InputError(
-            f"dtype {dtype!r} and layout {layout!r} are asked for; dtype is one of {', '.join(_DTYPES)} and layout one of "
+            f"dtype is {dtype!r} and layout is {layout!r}; give a dtype of {', '.join(_DTYPES)} and a layout of "
             f"{', '.join(get_args(Layout))}."
         )
     checkpoint = load_checkpoint(source, variant, extra)
@@ -161,7 +161,7 @@ def _dtype(stored: torch.dtype, wanted: torch.dtype | None) -> torch.dtype:
 def _check_target(path: Path, sources: Iterable[Path], overwrite: bool) -> None:
     if path.suffix != ".safetensors":
         raise InputError(
-            f"{path} cannot be the result, which is a safetensors file; give a name that ends in .safetensors."
+            f"{path} cannot be the result, because that is a safetensors file; give a name that ends in .safetensors."
         )
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder; give the name of a file in it, such as {path / 'model.safetensors'}.")

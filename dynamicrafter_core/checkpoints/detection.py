@@ -41,7 +41,7 @@ _TRAITS: Mapping[str, tuple[str, str]] = {
     "temporal_conv": ("convolves over time", "does not convolve over time"),
     "relative": ("knows relative frame positions", "knows no frame positions"),
     "image_attention": ("attends to image tokens", "attends to no image tokens"),
-    "learnable": ("weighs them by a learned factor", "has no learned factor for them"),
+    "learnable": ("weights them by a learned factor", "has no learned factor for them"),
     "fs": ("is conditioned on fs", "is not conditioned on fs"),
     "guidance": ("takes the guidance scale as input", "does not take the guidance scale as input"),
     "motion": ("takes a motion scale as input", "does not take a motion scale as input"),
@@ -202,14 +202,14 @@ def _by_filename(filename: str, found: _Evidence) -> None:
         if "viewcrafter" in plain and set(_VIEWCRAFTERS_KEYS) & set(found.candidates):
             # Whatever its schedule: a fine-tune at 512 may have kept that of 1024.
             found.candidates = [viewcrafter_named(plain)]
-            found.sentences.append(f"File name: {text!r} speaks of {found.candidates[0]}.")
+            found.sentences.append(f"File name: {text!r} suggests {found.candidates[0]}.")
             return
         named = [name for word, name in _WORDS.items() if word in plain and name in found.candidates]
         if named and len(found.candidates) > 1:
-            found.narrow(f"File name: {text!r} speaks of {named[0]}.", named[:1])
+            found.narrow(f"File name: {text!r} suggests {named[0]}.", named[:1])
         base = FINE_TUNES.get(f"{found.candidates[0]}_cil")
         if base and len(found.candidates) == 1 and re.search(r"(^|_)cil(_|$)", plain):
-            found.narrow(f"File name: {text!r} speaks of a CIL fine-tune.", [base.name])
+            found.narrow(f"File name: {text!r} suggests a CIL fine-tune.", [base.name])
 
 
 def viewcrafter_named(text: str) -> str:

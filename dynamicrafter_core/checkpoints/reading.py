@@ -163,7 +163,7 @@ def _sniff(path: Path) -> str:
         line = head.decode().strip().splitlines()[0][:40]
         problem = f"is a text file (it begins with {line!r}), not a checkpoint; {_ACCEPTED}"
     else:
-        problem = f"is no checkpoint (it begins with the bytes {head[:8].hex(' ')}); {_ACCEPTED}"
+        problem = f"is not a checkpoint (it begins with the bytes {head[:8].hex(' ')}); {_ACCEPTED}"
     raise InputError(f"{path} {problem}.")
 
 

@@ -34,8 +34,8 @@ class SketchFile:
         own = self.config.unet
         if self.config.hint_factor != cell:
             raise InputError(
-                f"the sketch encoder {self.opened.path} reads {self.config.hint_factor} pixels of a drawing for each latent pixel, and the "
-                f"model's autoencoder makes {cell} of it; give one made for this model."
+                f"the sketch encoder {self.opened.path} reads {self.config.hint_factor} pixels of a drawing for each "
+                f"latent pixel, and the model's autoencoder makes {cell} from it; give one made for this model."
             )
         for name, words in (
             ("model_channels", "channels"),
@@ -46,8 +46,8 @@ class SketchFile:
             one, other = getattr(own, name), getattr(unet, name)
             if one != other:
                 raise InputError(
-                    f"the sketch encoder {self.opened.path} has {words} {one} and the model's UNet {other}; give one of the same "
-                    "size, as ToonCrafter's is for all released models."
+                    f"the sketch encoder {self.opened.path} has {words} {one} and the model's UNet {other}; give one "
+                    "of the same size; ToonCrafter's fits all released models."
                 )
 
     def load(

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 KINDS = ("lambda", "weights")
 DESCRIPTION = """\
-Make the same clip again and again with one thing changed each time, and show what that does: the weight of the image beside the text (lambda) in all of the UNet, in
-its middle or its ends, or in half of the run; or noise on the weights of its spatial or temporal layers. Writes a sheet of frames with curves of motion and of likeness to
-the first frame (NAME-lambda.png, NAME-weights.png), and the figures as JSON beside it.
+Make the same clip repeatedly with one thing changed each time, and show the effect: the weight of the image relative
+to the text (lambda) in the whole UNet, in its middle or its ends, or in half of the run; or noise on the weights of its
+spatial or temporal layers. Writes a sheet of frames with curves of motion and of likeness to the first frame
+(NAME-lambda.png, NAME-weights.png), and the figures as JSON beside it.
 """
 EXAMPLE = """\
 example:
@@ -36,11 +37,11 @@ def add_arguments(subparsers: Any) -> None:
     parser.add_argument("image", metavar="IMAGE", help="PNG, JPEG, WebP, ...")
     parser.add_argument("prompt", metavar="PROMPT", help="what happens; may be empty")
     add_model(parser)
-    parser.add_argument("-o", "--out", metavar="NAME", help="of the files, without a suffix (default: IMAGE's)")
+    parser.add_argument("-o", "--out", metavar="NAME", help="name of the files, without a suffix (default: IMAGE's)")
     parser.add_argument("--only", choices=KINDS, help="one of the two sheets (default: both)")
-    parser.add_argument("--steps", type=whole, metavar="N", help="of denoising (default: the model's)")
-    parser.add_argument("--seed", type=whole, default=123, metavar="N", help="of all clips (default: 123)")
-    parser.add_argument("--size", type=size, metavar="WxH", help="sides that 64 divides (default: the model's)")
+    parser.add_argument("--steps", type=whole, metavar="N", help="denoising steps (default: the model's)")
+    parser.add_argument("--seed", type=whole, default=123, metavar="N", help="seed of all clips (default: 123)")
+    parser.add_argument("--size", type=size, metavar="WxH", help="multiples of 64 (default: the model's)")
     parser.add_argument("--quiet", action="store_true", help="no bar, no notes: errors only")
     parser.set_defaults(run=run)
 

@@ -15,8 +15,9 @@ from ..errors import InputError
 from .terminal import notes
 
 DESCRIPTION = """\
-Make many clips: from a .jsonl or .csv file of jobs, or from a folder of pictures. The same command goes on where it was stopped or killed:
-finished jobs are not made again. Ctrl-C once finishes the clip that is being made, twice stops at once.
+Make many clips, from a .jsonl or .csv file of jobs or from a folder of pictures. The same command resumes a batch
+that was stopped or killed: finished jobs are not made again. Press Ctrl-C once to stop after the current clip, twice to
+stop at once.
 """
 EXAMPLE = """\
 example:
@@ -35,20 +36,26 @@ def add_arguments(subparsers: Any) -> None:
     )
     parser.add_argument("jobs", metavar="JOBS", help="a .jsonl or .csv file, or a folder of pictures")
     parser.add_argument(
-        "-o", "--out", required=True, metavar="FOLDER", help="for the clips, report.html and results.jsonl"
+        "-o", "--out", required=True, metavar="FOLDER", help="folder for the clips, report.html and results.jsonl"
     )
-    parser.add_argument("-m", "--model", metavar="FILE", help="of jobs that name none (default: the built-in one)")
-    parser.add_argument("--prompt", metavar="PROMPT", help="of jobs that have none")
+    parser.add_argument(
+        "-m", "--model", metavar="FILE", help="model for jobs that name none (default: the built-in one)"
+    )
+    parser.add_argument("--prompt", metavar="PROMPT", help="prompt for jobs that have none")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="any other key of a job, for jobs that do not give it; may be repeated",
+        help="any other key, for jobs that do not give it; may be repeated",
     )
     parser.add_argument(
-        "--retries", type=int, default=0, metavar="N", help="of jobs that fail by accident (default: 0)"
+        "--retries",
+        type=int,
+        default=0,
+        metavar="N",
+        help="retries for jobs that fail although their input is right (default: 0)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument("--ray", metavar="ADDRESS", help="a Ray cluster: host:port, auto, or local")
@@ -146,7 +153,7 @@ class Line:
         if result.error:
             sys.stderr.write(f"{result.error}\n")
         elif not self.quiet:
-            what = "is there already" if result.state == "kept" else f"{result.seconds:.1f} s"
+            what = "already there" if result.state == "kept" else f"{result.seconds:.1f} s"
             sys.stderr.write(f"{result.name}: {what}  ({self.state})\n" if not self.live else f"{self.state}")
         sys.stderr.flush()
 
@@ -172,7 +179,7 @@ def stopping(stop: Event, line: Line) -> Iterator[None]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        line.tell("Stopping after this clip; the same command goes on from here. Ctrl-C again stops at once.")
+        line.tell("Stopping after this clip; the same command resumes from here. Ctrl-C again stops at once.")
 
     previous = {each: signal.signal(each, once) for each in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -9,8 +9,9 @@ from .batch import pair
 from .terminal import Bars, notes
 
 DESCRIPTION = """\
-Make a film of several shots from a script: a .json file, or a text file with a line for each shot. Takes that are finished are kept beside the
-film: the same command goes on where it was stopped, and after a change of the script only what it touches is made again.
+Make a film of several shots from a script: a .json file, or a text file with a line for each shot. Finished takes are
+kept beside the film: the same command resumes a film that was stopped, and after a change to the script only the
+affected takes are made again.
 """
 EXAMPLE = """\
 example:
@@ -33,9 +34,9 @@ def add_arguments(subparsers: Any) -> None:
     parser.add_argument(
         "-o", "--out", metavar="FILE", help="film.mp4, film.gif, or film (a folder of PNG frames) (default: SCRIPT.mp4)"
     )
-    parser.add_argument("-m", "--model", metavar="FILE", help="if SCRIPT names none (default: the built-in one)")
+    parser.add_argument("-m", "--model", metavar="FILE", help="model, if SCRIPT names none (default: the built-in one)")
     parser.add_argument(
-        "--morph-model", metavar="FILE", help="for morphs, if --model cannot go from picture to picture"
+        "--morph-model", metavar="FILE", help="model for morphs, if --model cannot go from picture to picture"
     )
     parser.add_argument(
         "--set",
@@ -43,9 +44,9 @@ def add_arguments(subparsers: Any) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="any other key of a script that does not give it, such as steps=25; may be repeated",
+        help="any other key that the script does not give, such as steps=25; may be repeated",
     )
-    parser.add_argument("--takes", metavar="FOLDER", help="for the takes (default: FILE.takes)")
+    parser.add_argument("--takes", metavar="FOLDER", help="folder for the takes (default: FILE.takes)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument("--check", action="store_true", help="check the script and make nothing")
     parser.add_argument("--quiet", action="store_true", help="no bars, no notes: errors only")
@@ -74,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             bars.close()
     if not arguments.quiet:
-        there = f", {film.takes - film.made} of them there already" if film.made < film.takes else ""
+        there = f", {film.takes - film.made} of them already there" if film.made < film.takes else ""
         sys.stdout.write(
             f"{film.path}: {film.frames} frames, {film.frames / film.fps:.1f} s, of {film.takes} takes{there}\n"
         )

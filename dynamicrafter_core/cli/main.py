@@ -19,8 +19,8 @@ from .film import add_arguments as add_film
 from .options import add_camera, add_look, add_model, add_output, add_start, add_target, whole
 
 DESCRIPTION = """\
-A still image and a prompt become a short video: DynamiCrafter, and its family
-(VideoCrafter, ToonCrafter), from their released checkpoints.
+Turn a still image and a prompt into a short video, with the released checkpoints
+of DynamiCrafter and its family (VideoCrafter, ToonCrafter).
 """
 
 EXAMPLES = """\
@@ -33,7 +33,7 @@ examples:
   dynamicrafter convert model.ckpt model_fp16.safetensors --dtype fp16 --layout pruned
   dynamicrafter inspect model.safetensors
 
-'dynamicrafter COMMAND --help' tells what a command takes.
+'dynamicrafter COMMAND --help' shows what a command takes.
 """
 
 
@@ -98,7 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
         "bring a still image to life",
         'dynamicrafter animate photo.jpg "waves" -m dynamicrafter_512.ckpt',
     )
-    animate.add_argument("image", metavar="IMAGE", help="PNG, JPEG, WebP, ... (of a GIF the first frame)")
+    animate.add_argument("image", metavar="IMAGE", help="PNG, JPEG, WebP, ... (the first frame of a GIF)")
     interpolate = command(
         "interpolate",
         "A B PROMPT",
@@ -117,15 +117,19 @@ def make_parser() -> argparse.ArgumentParser:
         "pictures",
         nargs="+",
         metavar="PICTURE",
-        help="at FRAME, counted from 0 (default: 15 after the one before); STRENGTH: the share of the run in which the model sees it",
+        help="at FRAME, counted from 0 (default: 15 after the previous one); STRENGTH: the share of the run in which "
+        "the model sees it",
     )
     keyframes.add_argument(
-        "--prompt", action="append", metavar="PROMPT", help="what happens; one for all ways, or one for each, in order"
+        "--prompt",
+        action="append",
+        metavar="PROMPT",
+        help="what happens; one for all stretches between pictures, or one for each, in order",
     )
     loop = command(
         "loop",
         "IMAGE PROMPT",
-        "move an image so that the end meets the beginning",
+        "animate an image so that the end meets the beginning",
         'dynamicrafter loop campfire.jpg "flames" -m dynamicrafter_512_interp.ckpt -o campfire.gif',
     )
     loop.add_argument("image", metavar="IMAGE", help="the first frame, and the one to come back to")
@@ -139,7 +143,7 @@ def make_parser() -> argparse.ArgumentParser:
     extend = command(
         "extend",
         "VIDEO PROMPT ...",
-        "let a video go on, by a clip for each prompt",
+        "extend a video by a clip for each prompt",
         'dynamicrafter extend boat.mp4 "waves" "the sun sets" -m dynamicrafter_512.ckpt -o longer.mp4',
     )
     extend.add_argument("video", metavar="VIDEO", help="a video, or a folder of pictures")
@@ -162,20 +166,20 @@ def make_parser() -> argparse.ArgumentParser:
         add_start(maker, maskable=maker is animate)
 
     add_camera(fly)
-    group = extend.add_argument_group("the joint")
+    group = extend.add_argument_group("the join")
     group.add_argument(
-        "--keep", type=whole, default=1, metavar="K", help="frames that hand on the motion, 1 to 4 (default: 1)"
+        "--keep", type=whole, default=1, metavar="K", help="frames that carry the motion over, 1 to 4 (default: 1)"
     )
     group.add_argument(
-        "--image", metavar="IMAGE", help="what the context shows, against drift (default: the first frame of VIDEO)"
+        "--image", metavar="IMAGE", help="image for the context, against drift (default: the first frame of VIDEO)"
     )
-    group.add_argument("--no-match", action="store_true", help="leave brightness and contrast at the joint as they are")
+    group.add_argument("--no-match", action="store_true", help="leave brightness and contrast at the join as they are")
     group.add_argument(
         "--hold-colours",
         action="store_true",
-        help="lead new frames back to those of IMAGE; for scenes whose light does not change",
+        help="bring new frames back to the colours of IMAGE; for scenes whose light does not change",
     )
-    group.add_argument("--only-new", action="store_true", help="write the new frames alone, without those of VIDEO")
+    group.add_argument("--only-new", action="store_true", help="write only the new frames, without those of VIDEO")
 
     convert = command(
         "convert",
@@ -213,8 +217,8 @@ def make_parser() -> argparse.ArgumentParser:
         "inspect", "FILE", "show what a checkpoint file is, and why", "dynamicrafter inspect model.safetensors --json"
     )
     inspect.add_argument("file", metavar="FILE")
-    inspect.add_argument("--variant", default="auto", metavar="NAME", help="does it fit this released model?")
-    inspect.add_argument("--json", action="store_true", help="for programs")
+    inspect.add_argument("--variant", default="auto", metavar="NAME", help="check the file against this released model")
+    inspect.add_argument("--json", action="store_true", help="print JSON, for programs")
     add_film(commands)
     add_batch(commands)
     add_analysis(commands)

@@ -26,7 +26,7 @@ class Limits:
         check_number("where guidance starts", self.start, 0, 1)
         check_number("where guidance ends", self.end, 0, 1)
         if self.end <= self.start:
-            raise InputError(f"guidance starts at {self.start:g} and ends at {self.end:g}; the end comes later.")
+            raise InputError(f"guidance starts at {self.start:g} and ends at {self.end:g}; the end must come later.")
 
     @classmethod
     def read(cls, text: str) -> "Limits":
@@ -40,8 +40,8 @@ class Limits:
                 given[word if word in of_projection else names[word]] = float(number)
             except (KeyError, ValueError):
                 raise InputError(
-                    f"guidance limits hold {part!r}; give parts such as 'from 0.1', 'to 0.8', 'parallel 0', 'norm 0.5' or "
-                    "'momentum -0.5', with commas between."
+                    f"guidance limits hold {part!r}; give parts such as 'from 0.1', 'to 0.8', 'parallel 0', 'norm "
+                    "0.5' or 'momentum -0.5', separated by commas."
                 ) from None
         projection = Projection(**{name: given.pop(name) for name in of_projection & set(given)})
         return cls(**given, projection=projection)

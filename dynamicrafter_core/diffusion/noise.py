@@ -41,7 +41,9 @@ class NoisePrior:
         if self.kind not in KINDS:
             raise InputError(f"noise is {self.kind!r}; give one of {', '.join(KINDS)}.")
         if self.kind == "plain" and self.amount is not None:
-            raise InputError(f"plain noise is given the amount {self.amount!r}; it has none: its frames share nothing.")
+            raise InputError(
+                f"plain noise is given the amount {self.amount!r}; leave it out: its frames share nothing."
+            )
         if self.kind == "plain" and self.path is not None:
             raise InputError(
                 "A camera path moves the noise that frames share, and frames of plain noise share none: choose residual, mixed or "
@@ -108,8 +110,8 @@ def check_signal(schedule: NoiseSchedule, start_step: int) -> None:
     """Refuses to reinitialise at a timestep that is noise alone, where nothing of the first clip would be left."""
     if schedule.alphas_cumprod[start_step - 1] == 0:
         raise InputError(
-            f"FreeInit keeps the low frequencies of a first clip, and at start step {start_step} this model sees noise alone: "
-            "give a start step below 1000, such as 940."
+            f"FreeInit keeps the low frequencies of a first clip, and at start step {start_step} this model sees only "
+            "noise: give a start step below 1000, such as 940."
         )
 
 

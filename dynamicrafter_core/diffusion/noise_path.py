@@ -42,7 +42,7 @@ class NoisePath:
         check_number("the end of the camera's path", self.end, 0, 1)
         if self.end <= self.start:
             raise InputError(
-                f"The camera's path starts at {self.start:g} and ends at {self.end:g}; the end comes later."
+                f"The camera's path starts at {self.start:g} and ends at {self.end:g}; the end must come later."
             )
         if self.easing not in EASINGS:
             raise InputError(f"The camera's easing is {self.easing!r}; give one of {', '.join(EASINGS)}.")
@@ -61,8 +61,8 @@ class NoisePath:
                 given.update(zip(names[word], map(float, values), strict=True))
             except (KeyError, ValueError):
                 raise InputError(
-                    f"the camera path holds {part!r}; give parts such as 'pan 0.25 0', 'zoom 1.2', 'turn 10', 'from 0.2', 'to 0.8' or "
-                    "'ease-in-out', with commas between."
+                    f"the camera path holds {part!r}; give parts such as 'pan 0.25 0', 'zoom 1.2', 'turn 10', 'from "
+                    "0.2', 'to 0.8' or 'ease-in-out', separated by commas."
                 ) from None
         return cls(**given)  # type: ignore[arg-type]  # checked there
 

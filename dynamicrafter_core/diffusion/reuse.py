@@ -50,7 +50,8 @@ class Speed:
                 given[word] = kinds[word](number)
             except (KeyError, ValueError):
                 raise InputError(
-                    f"speed holds {part!r}; give {', '.join(PRESETS)}, or parts such as 'steps 0.5' and 'inner 2', with a comma between."
+                    f"speed holds {part!r}; give {', '.join(PRESETS)}, or parts such as 'steps 0.5' and 'inner 2', "
+                    "separated by a comma."
                 ) from None
         return cls(**given)
 

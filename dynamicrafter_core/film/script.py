@@ -121,8 +121,8 @@ def _lines(text: str, name: str) -> tuple[dict[str, Any], list[str]]:
             film[_told(where, keyword, setting[1], FILM_KEYS)] = setting[2]
         else:
             raise InputError(
-                f"{where}: {line.strip()[:60]!r} is no shot; write 'picture | what happens | 2 s | dissolve', and settings "
-                "such as 'size: 512x320' above the first shot."
+                f"{where}: {line.strip()[:60]!r} is not a shot; write 'picture | what happens | 2 s | dissolve', and "
+                "settings such as 'size: 512x320' above the first shot."
             )
     return {**film, "shots": shots}, places
 
@@ -140,7 +140,7 @@ def _fields(line: str) -> dict[str, Any]:
                 length = _SECONDS.fullmatch(rest.strip())
                 if length is None:
                     raise InputError(
-                        f"{part!r} is no transition; give {word}, or its length too, such as '{word} 1 s'."
+                        f"{part!r} is not a transition; give {word}, or its length too, such as '{word} 1 s'."
                     )
                 shot["transition_seconds"] = length[1]
         elif rest:

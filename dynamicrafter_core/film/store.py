@@ -27,7 +27,7 @@ class Store:
     def prepare(self) -> None:
         check_writable(self.folder)
         if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"{self.folder} is a file; the takes need a folder of that name, or another one.")
+            raise InputError(f"{self.folder} is a file, and the takes need a folder; give another one.")
         self.folder.mkdir(exist_ok=True)
 
     def names(self, takes: Sequence[Take], pictures: Mapping[str, bytes]) -> list[str]:

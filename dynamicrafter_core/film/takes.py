@@ -109,15 +109,15 @@ def _check(shot: Shot, kind: Kind, means: Means, on_purpose: bool) -> None:
         return
     if kind == "generate":
         raise InputError(
-            f"{shot.where} has no image, and {means.name} makes no clip of text alone; give it one, or let the shot before "
-            "end with 'continue'."
+            f"{shot.where} has no image, and {means.name} makes no clip from text alone; give it one, or end the shot "
+            "before with 'continue'."
         )
     if kind == "extend" and not on_purpose:
         raise InputError(
-            f"{shot.where}: {shot.seconds:g} seconds are more than the {means.frames} frames that {means.name} makes at "
-            "once, and it cannot go on from a clip; give fewer seconds, or a window."
+            f"{shot.where}: {shot.seconds:g} seconds are more than the {means.frames} frames that {means.name} makes "
+            "at once, and it cannot continue a clip; give fewer seconds, or a window."
         )
-    what = "go on from a clip" if kind == "extend" else "animate a picture"
+    what = "continue a clip" if kind == "extend" else "animate a picture"
     raise InputError(f"{shot.where}: {means.name} cannot {what}; use a model that animates, such as dynamicrafter_512.")
 
 
@@ -132,7 +132,7 @@ def _morph(shot: Shot, after: Shot, script: Script, means: Means) -> Take:
     """Its two ends are frames of its neighbours, and are not shown again."""
     if not means.morphs:
         raise InputError(
-            f"{shot.where}: to morph, a model is needed that leads from one picture to another; give morph_model, such as "
+            f"{shot.where}: a morph needs a model that goes from one picture to another; give morph_model, such as "
             "dynamicrafter_512_interp.ckpt, or another transition."
         )
     seconds = shot.transition_seconds

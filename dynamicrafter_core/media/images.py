@@ -101,11 +101,12 @@ def check_size(width: int, height: int, multiple: int = 64) -> None:
     """Frames are latents of an eighth of their size, which the UNet halves three times: sides are multiples of 64."""
     for name, side in (("width", width), ("height", height)):
         if isinstance(side, bool) or not isinstance(side, int) or side < 1:
-            raise InputError(f"{name} is {side!r}; give a whole number of pixels that {multiple} divides, such as 512.")
+            raise InputError(f"{name} is {side!r}; give a whole number of pixels divisible by {multiple}, such as 512.")
     if width % multiple or height % multiple:
         near_width, near_height = round_size(width, height, multiple)
         raise InputError(
-            f"size {width}x{height} does not divide by {multiple}; the nearest that does is {near_width}x{near_height}."
+            f"size {width}x{height} is not divisible by {multiple}; the nearest valid size is "
+            f"{near_width}x{near_height}."
         )
 
 
@@ -210,7 +211,7 @@ def _signed(pixels: Tensor, name: str, behind: float) -> Tensor:
     """[1|3|4,H,W] in [0,1] -> [3,H,W] in [-1,1]; what is transparent fades to `behind`."""
     low, high = pixels.min().item(), pixels.max().item()
     if not (low >= -0.001 and high <= 1.001):
-        raise InputError(f"{name} holds values from {low:g} to {high:g}; floats are taken as 0 (black) to 1 (white).")
+        raise InputError(f"{name} holds values from {low:g} to {high:g}; give floats from 0 (black) to 1 (white).")
     pixels = pixels.clamp(0, 1)
     colour = (2 * pixels[:3] - 1).expand(3, -1, -1)
     return (behind + (colour - behind) * pixels[3:] if pixels.shape[0] == 4 else colour).contiguous()

@@ -98,7 +98,7 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     file = min(path.glob("frame_*.png"), default=path) if os.path.isdir(path) else path
     if not os.path.isfile(file):
-        raise InputError(f"{file} is no file; give one saved by this library, or a folder of its PNG frames.")
+        raise InputError(f"{file} is not a file; give one saved by this library, or a folder of its PNG frames.")
     read = read_mp4_comment if file.suffix.lower() == ".mp4" else _read_image_comment
     try:
         settings = json.loads(read(file))

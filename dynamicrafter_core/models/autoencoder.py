@@ -281,7 +281,7 @@ class Autoencoder(nn.Module):
             raise InputError(f"The autoencoder encodes [frames, {channels}, height, width], not {list(pixels.shape)}.")
         if pixels.shape[2] % factor or pixels.shape[3] % factor:
             raise InputError(
-                f"A picture of {pixels.shape[3]}x{pixels.shape[2]} does not divide by {factor} in width and height: "
+                f"A picture of {pixels.shape[3]}x{pixels.shape[2]} is not divisible by {factor} in width and height: "
                 "crop or pad it first."
             )
         return _in_fast_layout(pixels)

@@ -179,6 +179,6 @@ class DualReferenceAutoencoder(Autoencoder):
         """
         frames = frames or z.shape[0]
         if z.shape[0] % frames:
-            raise InputError(f"{z.shape[0]} latents are not whole clips of {frames} frames.")
+            raise InputError(f"{z.shape[0]} latents do not divide into clips of {frames} frames.")
         # The released decoder was trained without post_quant_conv, although its files hold one.
         return self.decoder(self.check_latent(z), references, frames, chunk)

@@ -172,8 +172,8 @@ def tokenize(prompts: str | Sequence[str], context_length: int = 77) -> Tensor:
     if count > MOST_CHUNKS:
         lengths = " and ".join(str(len(row)) for row in rows)
         raise InputError(
-            f"the prompts take {lengths} chunks of {room} tokens, which is {count} in common; give prompts of at most "
-            f"{MOST_CHUNKS} chunks, all of one length or one of them short."
+            f"the prompts take {lengths} chunks of {room} tokens, whose least common multiple is {count}; give "
+            f"prompts of at most {MOST_CHUNKS} chunks, all of one length or one of them short."
         )
     return torch.tensor([row * (count // len(row)) for row in rows])
 

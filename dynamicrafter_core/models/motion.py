@@ -45,7 +45,9 @@ class Motion:
         check_number("where lambda by part starts", self.start, 0, 1)
         check_number("where lambda by part ends", self.end, 0, 1)
         if self.end <= self.start:
-            raise InputError(f"lambda by part starts at {self.start:g} and ends at {self.end:g}; the end comes later.")
+            raise InputError(
+                f"lambda by part starts at {self.start:g} and ends at {self.end:g}; the end must come later."
+            )
         for value in self.strength:
             check_number("motion strength", value, 0, 10)
         for value in self.temperature:
@@ -73,8 +75,8 @@ class Motion:
                 given |= {"first_frame": number, "manner": word} if word in MANNERS else {single[word]: number}
             except (KeyError, ValueError):
                 raise InputError(
-                    f"motion holds {part!r}; give parts such as 'middle 2', 'ends 0.5', 'from 0', 'to 0.5', 'strength 1.5', "
-                    "'temperature 0.8', 'beside 0.5', 'in-place 0.5' or 'causal', with commas between."
+                    f"motion holds {part!r}; give parts such as 'middle 2', 'ends 0.5', 'from 0', 'to 0.5', 'strength "
+                    "1.5', 'temperature 0.8', 'beside 0.5', 'in-place 0.5' or 'causal', separated by commas."
                 ) from None
         return cls(**given)
 

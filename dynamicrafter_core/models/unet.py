@@ -270,7 +270,7 @@ class VideoUNet(nn.Module):
                 f"The UNet takes [batch, {config.in_channels}, frames, height, width], not {list(x.shape)}."
             )
         if x.shape[3] % factor or x.shape[4] % factor:
-            raise InputError(f"A latent of {x.shape[4]}x{x.shape[3]} does not divide by {factor} in width and height.")
+            raise InputError(f"A latent of {x.shape[4]}x{x.shape[3]} is not divisible by {factor} in width and height.")
         if text.ndim != 3 or text.shape[2] != config.context_dim or text.shape[0] % x.shape[0]:
             raise InputError(
                 f"Text of shape {list(text.shape)} does not fit {x.shape[0]} clips of a UNet that reads [rows, tokens, "
@@ -287,7 +287,7 @@ def _check_scale(name: str, value: Tensor | None, dim: int, clips: int) -> None:
     if value is None and dim:
         raise InputError(f"This UNet takes {name} as an input, and it is missing; give {clips} numbers.")
     if value is not None and not dim:
-        raise InputError(f"This UNet takes no {name}, as only distilled ones (T2V-Turbo) do; leave it out.")
+        raise InputError(f"This UNet takes no {name}, unlike distilled ones (T2V-Turbo); leave it out.")
     if value is not None and (value.shape != (clips,) or not value.is_floating_point()):
         raise InputError(
             f"{name} is a {value.dtype} tensor of shape {list(value.shape)}; give a floating-point number for each of "

@@ -58,9 +58,9 @@ def check_keyframes(given: Sequence[Keyframe]) -> list[Keyframe]:
     ordered = sorted(given, key=lambda each: each.frame)
     for here, there in zip(ordered, ordered[1:], strict=False):
         if here.frame == there.frame:
-            raise InputError(f"two keyframes stand at frame {here.frame}; give each its own.")
+            raise InputError(f"two keyframes are at frame {here.frame}; give each its own.")
     if ordered[0].frame:
-        raise InputError(f"the first keyframe stands at frame {ordered[0].frame}; give one at frame 0.")
+        raise InputError(f"the first keyframe is at frame {ordered[0].frame}; give one at frame 0.")
     return ordered
 
 
@@ -68,7 +68,9 @@ def check_prompts(prompts: str | Sequence[str], ways: int) -> list[str]:
     """One for all ways, or one for each."""
     listed = [prompts] if isinstance(prompts, str) else list(prompts)
     if len(listed) not in (1, ways) or not all(isinstance(each, str) for each in listed):
-        raise InputError(f"there are {len(listed)} prompts for {ways} ways between keyframes; give one, or {ways}.")
+        raise InputError(
+            f"there are {len(listed)} prompts for {ways} stretches between keyframes; give one, or {ways}."
+        )
     return listed * ways if len(listed) == 1 else listed
 
 

@@ -118,7 +118,7 @@ def typed(key: str, value: Any) -> Any:
     if key in _TEXT:
         if isinstance(value, str):
             return value
-        raise InputError(f"{key} is {value!r}; give a text.")
+        raise InputError(f"{key} is {value!r}; give text.")
     return value if key in _SCALES and ":" in str(value) else _number(key, value)
 
 

@@ -27,14 +27,16 @@ def read_references(family: Family, given: Mapping[str, Any]) -> tuple[float, ..
 def read_lock(mode: Mode, given: Mapping[str, Any], frames: int) -> int | None:
     if "lock" not in given:
         if given.get("paste"):
-            raise InputError("paste is given and lock is missing; give the frame at which the image stands, such as 0.")
+            raise InputError("paste is given and lock is missing; give the frame that is to be the image, such as 0.")
         return None
     if mode != "animate":
         raise InputError(
-            f"lock is {given['lock']!r}, but only a clip that animates one image can hold it; leave it out."
+            f"lock is {given['lock']!r}, but only a clip that animates one image can have it; leave it out."
         )
     if taken := [name for name in ("mask", "original", "freeinit") if name in given]:
-        raise InputError(f"lock and {taken[0]} cannot be together, for both say what is kept; leave one of them out.")
+        raise InputError(
+            f"lock and {taken[0]} cannot be combined, because both say what is kept; leave one of them out."
+        )
     return check_integer("lock", given["lock"], -frames, frames - 1) % frames
 
 

@@ -97,8 +97,8 @@ class Pipeline:
         self.family: Family = self.checkpoint.family
         if missing := [part for part in self.family.configs if part not in self.checkpoint.parts]:
             raise InputError(
-                f"{self.path} has no {' and no '.join(missing)} part, which {self.family.name} needs; give files that "
-                "hold what is missing as extra ones."
+                f"{self.path} has no {' and no '.join(missing)} part, which {self.family.name} needs; give extra "
+                "files that hold what is missing."
             )
         if self.checkpoint.detection.ambiguous:
             warnings.warn(
@@ -136,7 +136,8 @@ class Pipeline:
         """
         if options.get("sketches") is not None:
             raise InputError(
-                "sketches is given, and its frames are of one clip; make the clip between two pictures by interpolate."
+                "sketches is given, and its frames belong to one clip; use interpolate to make the clip between two "
+                "pictures."
             )
         most = check_integer("frames", options.pop("frames", None) or self.family.frames, 3, MOST_FRAMES)
         seed = options.pop("seed", None)
@@ -182,7 +183,7 @@ class Pipeline:
         given = list_frames("before", before.frames if isinstance(before, Clip) else before)
         keep = check_integer("keep", keep, 1, min(MOST_KEPT, len(given)))
         if taken := [name for name in ("original", "mask", "strength") if options.get(name) is not None]:
-            raise InputError(f"{taken[0]} is given, and a clip that goes on has its own; leave it out.")
+            raise InputError(f"{taken[0]} is given, but extending a clip sets its own; leave it out.")
         frames = options.get("frames") or self.family.frames
         check_integer("frames", frames, keep + 1, MOST_IN_WINDOWS)
         latents = None

@@ -177,13 +177,13 @@ def settle(
 
 def check_text(name: str, text: Any) -> None:
     if not isinstance(text, str):
-        raise InputError(f"{name} is a {type(text).__name__}; give a text, perhaps an empty one.")
+        raise InputError(f"{name} is a {type(text).__name__}; give text, which may be empty.")
     try:
         text.encode()
     except UnicodeEncodeError as error:
         half = text[error.start : error.end]
         raise InputError(
-            f"{name} holds {half!r}, half of a character or a byte that is not UTF-8; give the whole."
+            f"{name} holds {half!r}, half of a character or a byte that is not UTF-8; give whole characters."
         ) from None
 
 
@@ -192,12 +192,13 @@ def check_mode(family: Family, mode: Mode) -> None:
         return
     if mode == "fly" and family.concat and not family.autoencoder.dual_reference:
         _warn(
-            f"{family.name} was not trained to follow a guide, as ViewCrafter was: it may lose what the guide leaves black."
+            f"{family.name} was not trained to follow a guide, as ViewCrafter was: what the guide leaves black may be "
+            "lost."
         )
         return
     able = [name for name, other in (FINE_TUNES if mode == "fly" else FAMILIES).items() if mode in other.modes]
     raise InputError(
-        f"{family.name} cannot {mode}, it was trained to {' and '.join(family.modes)}; the variants that can are "
+        f"{family.name} cannot {mode}: it was trained to {' and '.join(family.modes)}; the variants that can are "
         f"{', '.join(able)} (if the file is one of these, name its variant)."
     )
 
@@ -272,7 +273,7 @@ def _motion(family: Family, given: Mapping[str, Any]) -> Motion:
     motion = Motion.read(given.get("motion", ""))
     if not family.image_tokens and (motion.ends, motion.middle) != (1, 1):
         raise InputError(
-            f"motion weighs the image by part, but {family.name} sees no image; leave ends and middle out."
+            f"motion weights the image by part, but {family.name} sees no image; leave ends and middle out."
         )
     return motion
 
@@ -281,8 +282,8 @@ def _speed(family: Family, given: Mapping[str, Any]) -> Speed:
     speed = Speed.read(given.get("speed", ""))
     if family.consistency and speed != EXACT:
         raise InputError(
-            f"speed is {given['speed']!r}, but {family.name} is distilled: each of its few steps leads far, and none can be reused; "
-            "leave it out."
+            f"speed is {given['speed']!r}, but {family.name} is distilled: each of its few steps changes a lot, and "
+            "none can be reused; leave it out."
         )
     return speed
 
@@ -320,7 +321,7 @@ def _then(given: Mapping[str, Any], frames: int, windows: Windows | None) -> tup
         count = len(prompts) + 1
         if len({stretch_of(window, frames, count) for window in windows.places(frames)}) < count:
             raise InputError(
-                f"{count} prompts follow one another in a clip of {frames} frames, in which some of their stretches have no window of "
+                f"{count} prompts share a clip of {frames} frames, and some of their stretches have no window of "
                 f"{windows.length} frames; ask for more frames, fewer prompts, or a larger overlap."
             )
     return tuple(prompts)
@@ -355,8 +356,8 @@ def _frames(family: Family, mode: Mode, given: Mapping[str, Any], windows: Windo
     at_once = frames if windows is None else min(frames, windows.length)
     if at_once != family.frames:
         _warn(
-            f"{at_once} frames are asked for, but {family.name} was trained at {family.frames} only: it does better at "
-            f"{family.frames}, with frames left out afterwards."
+            f"{at_once} frames are asked for, but {family.name} was trained at {family.frames} only: it does better "
+            f"at {family.frames}, with surplus frames removed afterwards."
         )
     return frames
 

@@ -45,7 +45,7 @@ class SketchPlan:
         check_number("where the sketch starts", self.start, 0, 1)
         check_number("where the sketch ends", self.end, 0, 1)
         if self.end <= self.start:
-            raise InputError(f"the sketch starts at {self.start:g} and ends at {self.end:g}; the end comes later.")
+            raise InputError(f"the sketch starts at {self.start:g} and ends at {self.end:g}; the end must come later.")
         for name, value, accepted in (("lines", self.lines, LINES), ("between", self.between, BETWEENS)):
             if value not in accepted:
                 raise InputError(f"{name} of the sketch is {value!r}; give one of {', '.join(accepted)}.")
@@ -65,8 +65,8 @@ class SketchPlan:
                     given[numbers[word]] = float(value)
             except (KeyError, ValueError):
                 raise InputError(
-                    f"the sketch plan holds {part!r}; give parts such as 'strength 0.6', 'from 0', 'to 0.8', 'light' (lines on "
-                    "dark paper) or 'free' (frames without a drawing), with commas between."
+                    f"the sketch plan holds {part!r}; give parts such as 'strength 0.6', 'from 0', 'to 0.8', 'light' "
+                    "(lines on dark paper) or 'free' (frames without a drawing), separated by commas."
                 ) from None
         return cls(**given)
 
@@ -146,7 +146,7 @@ def check_frames(wanted: Sequence[int], frames: int) -> tuple[int, ...]:
     """Frames of a clip, each once; negative ones count from the end."""
     places = tuple(check_integer("the frame of a drawing", frame, -frames, frames - 1) % frames for frame in wanted)
     if len(set(places)) < len(places):
-        raise InputError(f"two drawings stand at the same frame, of {list(places)}; give each a frame of its own.")
+        raise InputError(f"two of the drawings are at the same frame, in {list(places)}; give each its own frame.")
     return places
 
 
@@ -177,10 +177,10 @@ def read_places(texts: Sequence[str]) -> Mapping[int, str] | str:
         return texts[0]
     for text, match in zip(texts, found, strict=True):
         if match is None:
-            raise InputError(f"sketch {text!r} says no frame; give the drawing with its frame, such as lines.png@5.")
+            raise InputError(f"sketch {text!r} has no frame; give the drawing with its frame, such as lines.png@5.")
     places = [(int(match[2]), match[1]) for match in found if match]
     if len(dict(places)) < len(places):
         raise InputError(
-            f"two sketches stand at the same frame, of {[frame for frame, _ in places]}; give each its own."
+            f"two of the sketches are at the same frame, in {[frame for frame, _ in places]}; give each its own."
         )
     return dict(places)

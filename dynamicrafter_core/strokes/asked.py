@@ -13,14 +13,14 @@ def read_asked(mode: str, given: Mapping[str, Any]) -> Strokes:
         drawn = strokes.lines or strokes.camera.moves
         name = "strokes" if drawn else "flow" if given.get("flow") is not None else "brush"
         if mode != "animate":
-            raise InputError(f"only a clip that animates one image takes {name}; leave that out.")
+            raise InputError(f"only a clip that animates one image takes {name}; leave it out.")
         if taken := [other for other in ("mask", "original", "lock", "freeinit") if other in given]:
             raise InputError(
-                f"{name} and {taken[0]} cannot be together, for both say what is kept; leave one of them out."
+                f"{name} and {taken[0]} cannot be combined, because both say what is kept; leave one of them out."
             )
         if given.get("strength", 1) != 1:
             raise InputError(
-                f"{name} and a strength below 1 cannot be together, for both lead the run; leave one of them out."
+                f"{name} and a strength below 1 cannot be combined, because both lead the run; leave one of them out."
             )
     return strokes
 
@@ -37,12 +37,10 @@ def asks_something(strokes: Strokes, brush: Any, brush_to: Any, flow: Any) -> bo
     if len(ways) > 1:
         raise InputError(f"{ways[0]} and {ways[1]} both say where things go; give one of them.")
     if brush_to is not None and brush is None:
-        raise InputError(
-            "brush-to is given and brush is missing; give both: where something is, and where it comes to."
-        )
+        raise InputError("brush-to is given and brush is missing; give both: where something is, and where it goes.")
     if strokes != Strokes() and not ways:
         raise InputError(
-            "strokes tell how to move but not where; give a stroke such as '120,80 -> 180,90', a camera such as 'camera pan 0.25 0', a flow, "
-            "or brush-to."
+            "strokes say how to move but not where; give a stroke such as '120,80 -> 180,90', a camera such as "
+            "'camera pan 0.25 0', a flow, or brush-to."
         )
     return bool(ways) or brush is not None

@@ -63,8 +63,8 @@ class Strokes:
                     (given[_NUMBERS[word]],) = map(float, values)
                 except (KeyError, ValueError):
                     raise InputError(
-                        f"strokes hold {part!r}; give strokes such as {_EXAMPLE} or 'camera pan 0.25 0', and 'radius 30', 'until 0.6', "
-                        "'noise 0.3' or 'ease-in-out', with semicolons between."
+                        f"strokes hold {part!r}; give strokes such as {_EXAMPLE} or 'camera pan 0.25 0', and 'radius "
+                        "30', 'until 0.6', 'noise 0.3' or 'ease-in-out', separated by semicolons."
                     ) from None
         return cls(tuple(lines), **given)  # type: ignore[arg-type]  # checked there
 
@@ -78,7 +78,8 @@ class Strokes:
                 )
             if any(not (-width <= x <= 2 * width and -height <= y <= 2 * height) for x, y in others):
                 raise InputError(
-                    f"the stroke {tell(line)} leads far out of the picture, which is {width}x{height} pixels; give pixels of the picture."
+                    f"the stroke {tell(line)} goes far outside the picture, which is {width}x{height} pixels; give "
+                    "points in the picture."
                 )
 
     @property
@@ -100,7 +101,8 @@ def _line(text: str) -> Line:
             x = y = math.nan
         if not (math.isfinite(x) and math.isfinite(y)):
             raise InputError(
-                f"the stroke {text!r} holds {place.strip()!r}; give points of two numbers with arrows between, such as {_EXAMPLE}."
+                f"the stroke {text!r} holds {place.strip()!r}; give points of two numbers, with arrows between them, "
+                f"such as {_EXAMPLE}."
             )
         points.append((x, y))
     return tuple(points)

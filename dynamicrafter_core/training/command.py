@@ -16,14 +16,14 @@ from .recipe import read_recipe
 def add_arguments(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "train",
-        help="train a model, or a LoRA, as a recipe says",
-        description="Train as a recipe says. The same command goes on with a run that was stopped or killed.",
+        help="train a model, or a LoRA, from a recipe",
+        description="Train from a recipe. The same command resumes a run that was stopped or killed.",
     )
-    parser.add_argument("recipe", help="a JSON file, or a recipe of the package: embedded, few_steps, pictures, tiny")
+    parser.add_argument("recipe", help="a JSON file, or a recipe in the package: embedded, few_steps, pictures, tiny")
     parser.add_argument("--output", "-o", type=Path, help="the run's folder (default: train-NAME)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
-    parser.add_argument("--minutes", type=float, help="stop after so long, with everything saved")
-    parser.add_argument("--split", action="store_true", help="write the weights again, in a file for each part")
+    parser.add_argument("--minutes", type=float, help="stop after this many minutes, with everything saved")
+    parser.add_argument("--split", action="store_true", help="write the weights again, as one file per part")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run)
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def stop(*_: object) -> None:
         trainer.stopped = True
-        tell("Stopping after this step; the same command goes on from here.")
+        tell("Stopping after this step; the same command resumes from here.")
 
     previous = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
     try:

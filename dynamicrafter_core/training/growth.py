@@ -32,7 +32,8 @@ def grow(part: PartName, loaded: nn.Module, given: Mapping[str, Any]) -> nn.Modu
     if wrong := [name for name in given if name not in known]:
         growing = "; ".join(f"{part}: {', '.join(names)}" for part, names in GROWING.items())
         raise InputError(
-            f"The {wrong[0]} of a loaded {part} cannot grow; what can is {growing}. To train a new {part}, give its figures in `model`."
+            f"The {wrong[0]} of a loaded {part} cannot grow; these can: {growing}. To train a new {part}, give its "
+            "figures in `model`."
         )
     config: Any = loaded.config
     grown = build(replace(config, **given), None, "cpu")

@@ -129,7 +129,7 @@ def merge_lora(model: Model, path: Path) -> None:
         weight = weights.get(f"{layer}.weight")
         if weight is None or weight.shape != (up.shape[0], down.shape[1]):
             raise InputError(
-                f"{path} is no LoRA of this model, which has no layer {layer} of {up.shape[0]} by {down.shape[1]}."
+                f"{path} is not a LoRA of this model, which has no layer {layer} of {up.shape[0]} by {down.shape[1]}."
             )
         scale = float(tensors[name.replace("lora_up.weight", "alpha")]) / up.shape[1]
         weight += (up @ down * scale).to(weight)

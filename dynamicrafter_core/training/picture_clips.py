@@ -109,7 +109,7 @@ class PictureClips:
         }
         self.clips = [p for p in pictures if p.packed.rate and not p.packed.held_out]
         if not self.stills[False] or not self.stills[True]:
-            raise InputError("The packed pictures are too few: there must be some for training and some held out.")
+            raise InputError("There are too few packed pictures: some are needed for training and some to hold out.")
 
     def __call__(self, split: str, numbers: Sequence[int], **given: Any) -> Clips:
         """`given`: `motions` and `fs` instead of drawn ones, one for each clip; then, and of what is held out, all are FilmedClips."""

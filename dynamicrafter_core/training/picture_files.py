@@ -57,8 +57,8 @@ def find_picture_files() -> list[PictureFile]:
                 found.setdefault(path.name, PictureFile(path, title, f"{name} {package.version}", licence))
     if not found:
         raise InputError(
-            f"No picture is installed: training on pictures reads those of the packages {PACKAGES}*. Install them with "
-            "pip install comfyui-workflow-templates, or give a file of packed pictures."
+            f"No pictures are installed: training on pictures reads those of the packages {PACKAGES}*. Install them "
+            "with pip install comfyui-workflow-templates, or give a file of packed pictures."
         )
     return [found[name] for name in sorted(found)]
 

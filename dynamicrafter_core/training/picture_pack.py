@@ -90,7 +90,9 @@ def read_pack(path: Path) -> list[Picture]:
             listed = [Packed(**each) for each in json.loads((file.metadata() or {})["pictures"])]
             held = {packed.name: file.get_tensor(packed.name).numpy().tobytes() for packed in listed}
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no file of packed pictures ({error}); delete it, and it is made anew.") from error
+        raise InputError(
+            f"{path} is not a file of packed pictures ({error}); delete it to have it made again."
+        ) from error
     pictures = []
     for packed in listed:
         column = np.asarray(Image.open(io.BytesIO(held[packed.name])).convert("RGB")).copy()

@@ -143,7 +143,7 @@ def parse_recipe(raw: Mapping[str, Any], where: str = "The recipe", source: str 
     recipe = _fill(Recipe, {**raw, "stages": stages, "source": source or json.dumps(dict(raw))}, where)
     if recipe.lora is None and any(stage.objective == "distillation" for stage in stages):
         raise InputError(
-            f'{where} distils without a LoRA, whose teacher is the model without it; add "lora": {{"rank": 8}}.'
+            f'{where} distils without a LoRA, and the teacher is the model without its LoRA; add "lora": {{"rank": 8}}.'
         )
     check_integer("seed", recipe.seed, 0, 2**63 - 1)
     return recipe

@@ -65,7 +65,8 @@ class RunFolder:
             metadata = file.metadata()
             if metadata["recipe"] != self.recipe_source:
                 raise InputError(
-                    f"{self.path} holds a run of another recipe; give another folder, or the recipe it started with."
+                    f"{self.path} holds a run of another recipe; give another folder, or the recipe it was started "
+                    "with."
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
         return tensors, Position(**json.loads(metadata["position"]))

@@ -53,7 +53,7 @@ def _drawn(font: Path) -> Iterator[Thing]:
         pen = ImageFont.truetype(font, _SIZE)
     except OSError as error:
         raise InputError(
-            f"{font} cannot be read as a font ({error}); things are drawn with that of Debian's package "
+            f"{font} cannot be read as a font ({error}); things are drawn with the font of Debian's package "
             "fonts-noto-color-emoji. Install it, or give its file as `font`."
         ) from error
     for first, last in _RANGES:

@@ -53,7 +53,9 @@ class VideoClips:
         self.strides, self.fs_meaning, self.seed, self.device = strides, fs_meaning, seed, device
         items = find_items(Path(path))
         if not items:
-            raise InputError(f"{path} holds no captioned video: give clip.mp4 beside clip.txt, or tar files of such.")
+            raise InputError(
+                f"{path} holds no captioned video: give clip.mp4 beside clip.txt, or tar files of such pairs."
+            )
         held = items[::_HELD_OUT] if len(items) >= _HELD_OUT else []
         names = {item.name for item in held}
         self.items = {"held-out": held or items, "train": [item for item in items if item.name not in names]}
@@ -144,7 +146,7 @@ def _decoded(read: Callable[[], bytes], name: object) -> Callable[[], str]:
         try:
             return read().decode("utf-8")
         except UnicodeDecodeError as error:
-            raise InputError(f"{name} is no UTF-8 text ({error}); save the caption as UTF-8.") from error
+            raise InputError(f"{name} is not UTF-8 text ({error}); save the caption as UTF-8.") from error
 
     return decoded
 

@@ -97,8 +97,8 @@ def count_clips(rows: int, frames: int | None) -> int:
     frames = frames or rows
     if rows % frames:
         raise InputError(
-            f"The latent holds {rows} frames, which are not whole clips of the {frames} that the conditioning was made "
-            "for: connect the LATENT of the same DynamiCrafterVisualGuidance to the sampler."
+            f"The latent holds {rows} frames, which do not divide into clips of the {frames} that the conditioning "
+            "was made for: connect the LATENT of the same DynamiCrafterVisualGuidance to the sampler."
         )
     return rows // frames
 

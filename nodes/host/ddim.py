@@ -23,7 +23,7 @@ def ddim_sigmas(model: ModelPatcher, steps: int, spacing: Spacing, denoise: floa
     if not isinstance(sampling, FamilySampling):
         raise InputError(
             f"The timesteps are those of this pack's models, but this MODEL samples with {type(sampling).__name__}: "
-            "connect DynamiCrafterLoad, without a ModelSampling node behind it."
+            "connect DynamiCrafterLoad, without a ModelSampling node after it."
         )
     timesteps = ddim_timesteps(steps, spacing, start)
     kept = timesteps[: max(1, round(denoise * len(timesteps)))] if denoise > 0 else []

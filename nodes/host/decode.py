@@ -24,8 +24,8 @@ def decode_latent(vae: comfy.sd.VAE | None, latent: dict[str, Any], references: 
     check_finite(samples)
     if references is not None and not isinstance(vae, ReferenceVAE):
         raise InputError(
-            "references are connected, and this VAE looks at none: connect the VAE of a loaded ToonCrafter checkpoint, or "
-            "disconnect references."
+            "references are connected, but this VAE uses none: connect the VAE of a loaded ToonCrafter checkpoint, "
+            "or disconnect references."
         )
     pictures = choose_references(latent, references) if isinstance(vae, ReferenceVAE) else None
     if pictures is None:
@@ -55,5 +55,5 @@ def choose_references(latent: dict[str, Any], references: Tensor | None) -> Tens
         height, width = (8 * side for side in samples.shape[2:])
         pictures = fit(references, width, height, "crop").unflatten(0, (-1, 2))
     if pictures is not None and len(samples) % len(pictures):
-        raise InputError(f"{len(samples)} frames are not whole clips for {len(pictures)} pairs of references.")
+        raise InputError(f"{len(samples)} frames do not divide into clips for {len(pictures)} pairs of references.")
     return pictures

@@ -128,8 +128,8 @@ def check_loaded(what: str, missing: list[str], unexpected: list[str]) -> None:
     """The core has checked the file against its own towers; this is for a host that has changed its names."""
     if wrong := [key for key in missing if "logit_scale" not in key and "position_ids" not in key]:
         raise InputError(
-            f"ComfyUI's {what} misses {len(wrong)} of this file's weights (the first is {wrong[0]}; unexpected: "
-            f"{len(unexpected)}): this ComfyUI is not one the pack supports."
+            f"ComfyUI's {what} did not find {len(wrong)} weights in this file (the first is {wrong[0]}; unexpected: "
+            f"{len(unexpected)}): the pack does not support this version of ComfyUI."
         )
 
 

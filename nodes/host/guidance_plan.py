@@ -37,7 +37,7 @@ def set_guidance(model: ModelPatcher, text: str, image: str, limits: Limits) -> 
             f"{NODE}, and set text guidance in the sampler."
         )
     if image.strip() and family.projector is None:
-        raise InputError(f"{family.title} sees no image that could guide: leave image guidance empty.")
+        raise InputError(f"{family.title} sees no image: leave image guidance empty.")
     asked = Asked(_curve("text guidance", text), _curve("image guidance", image), limits)
     changed = model.clone()
     changed.model_options[PLAN] = asked

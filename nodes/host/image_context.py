@@ -33,8 +33,8 @@ def add_image(
     family = family_of(model, "DynamiCrafterImageContext")
     if family.projector is None:
         raise InputError(
-            f"{family.title} makes videos of text alone and sees no image: connect the prompts to the sampler directly, or "
-            "load an image-to-video variant."
+            f"{family.title} makes videos from text alone and sees no image: connect the prompts to the sampler "
+            "directly, or load an image-to-video variant."
         )
     projector = projector_of(model)
     if projector is None:

@@ -39,6 +39,6 @@ def check_finite(latents: Tensor) -> None:
     """As pixels NaN would be black, and nobody would know why."""
     if not latents.isfinite().all():
         raise InputError(
-            "The video's latents hold NaN or infinity. A weight in a prompt, a LoRA or another patch of the model makes them, or "
-            "a model that needs a wider weight_dtype than the one it is loaded in: take these away one by one."
+            "The video's latents hold NaN or infinity. The cause is a weight in a prompt, a LoRA or another patch of "
+            "the model, or a weight_dtype too narrow for the model: rule them out one by one."
         )

@@ -17,7 +17,8 @@ def join(clips: list[Tensor], dissolve: int, double: str, match: Match) -> tuple
     if len(sizes) > 1:
         (height, width), (other_height, other_width) = sorted(sizes)[:2]
         raise InputError(
-            f"The clips have several sizes, {width}x{height} and {other_width}x{other_height}: scale them to one first."
+            f"The clips have different sizes, {width}x{height} and {other_width}x{other_height}: scale them to one "
+            "size first."
         )
     parts, dropped = [clips[0][..., :3]], 0
     for clip in clips[1:]:
@@ -30,7 +31,8 @@ def join(clips: list[Tensor], dissolve: int, double: str, match: Match) -> tuple
     most = min([len(parts[0]), len(parts[-1]), *(len(part) // 2 for part in parts[1:-1])])
     if dissolve > most:
         raise InputError(
-            f"A dissolve of {dissolve} frames is too long for clips of which the shortest has {shortest}: give {most} or fewer."
+            f"A dissolve of {dissolve} frames is too long: the shortest clip has {shortest} frames, so give {most} or "
+            "fewer."
         )
     overlaps = [0, *[dissolve] * (len(parts) - 1)]
     frames = torch.stack(list(joined(zip(parts, overlaps, strict=True), dissolve)))

@@ -46,7 +46,7 @@ def own_family(checkpoint: Checkpoint, fs: int = 0) -> Family:
         return family
     if family.fs_default is None:
         raise InputError(
-            f"motion (fs) is {fs}, and {family.title} has no such condition: leave it at 0, or load another variant."
+            f"motion (fs) is {fs}, and {family.title} is not conditioned on it: leave it at 0, or load another variant."
         )
     return replace(family, fs_default=fs)
 

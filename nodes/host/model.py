@@ -95,8 +95,8 @@ class FamilyModel(comfy.model_base.BaseModel):
         height, width = latent.shape[2:]
         if height % factor or width % factor:
             raise InputError(
-                f"A latent of {size_in_pixels(latent, cell)} pixels does not fit this model, whose sides are multiples of "
-                f"{cell * factor} pixels: DynamiCrafterVisualGuidance rounds them so."
+                f"A latent of {size_in_pixels(latent, cell)} pixels does not fit this model, whose sides must be "
+                f"multiples of {cell * factor} pixels: DynamiCrafterVisualGuidance rounds them."
             )
 
     def check_text(self, text: Tensor, clips: int) -> Tensor:
@@ -114,7 +114,7 @@ class FamilyModel(comfy.model_base.BaseModel):
         if self.family.projector is None:
             if tokens is not None:
                 raise InputError(
-                    f"{self.family.title} makes videos of text alone and sees no image: remove "
+                    f"{self.family.title} makes videos from text alone and sees no image: remove "
                     "DynamiCrafterImageContext, or load an image-to-video variant."
                 )
             return None

@@ -11,7 +11,7 @@ from .motion_hooks import MOTION
 def set_motion(model: ModelPatcher, motion: Motion) -> ModelPatcher:
     family = family_of(model, "DynamiCrafterMotion")
     if family.projector is None and (motion.ends, motion.middle) != (1, 1):
-        raise InputError(f"{family.title} sees no image that could be weighed: set lambda ends and lambda middle to 1.")
+        raise InputError(f"{family.title} sees no image to weight: set lambda ends and lambda middle to 1.")
     changed = model.clone()
     options = changed.model_options["transformer_options"]
     options[MOTION] = (*options.get(MOTION, ()), motion)

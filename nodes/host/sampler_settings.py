@@ -130,7 +130,7 @@ def describe(model: ModelPatcher, guider: FamilyGuider, sigmas: Tensor, start_st
     if speed != EXACT:
         plan = ReusePlan.of(speed, sigmas[:-1].tolist())
         outer = len(plan.runs) - len(plan.whole)
-        said += f"\nthe network runs in {len(plan.runs)} of the steps, in {outer} of them its outer blocks alone"
+        said += f"\nthe network runs in {len(plan.runs)} of the steps, in {outer} of them only its outer blocks"
     start = start_step or family.start_step
     if start == TIMESTEPS:
         return said

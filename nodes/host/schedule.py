@@ -79,6 +79,6 @@ def family_sampling(model: object, what: str) -> FamilySampling:
     if not isinstance(sampling, FamilySampling):
         raise InputError(
             f"{what} needs the model's own noise schedule, but this MODEL has {type(sampling).__name__}: remove the "
-            "ModelSampling node behind the loader, and use MODELs of this pack only."
+            "ModelSampling node after the loader, and use only MODELs of this pack."
         )
     return sampling

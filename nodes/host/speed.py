@@ -22,7 +22,8 @@ def set_speed(model: ModelPatcher, speed: Speed) -> ModelPatcher:
     family = family_of(model, NODE)
     if family.consistency and speed != EXACT:
         raise InputError(
-            f"{family.title} is distilled: each of its few steps leads far, and none can be reused; set speed to exact, or remove {NODE}."
+            f"{family.title} is distilled: each of its few steps changes a lot, and none can be reused; set speed to "
+            f"exact, or remove {NODE}."
         )
     changed = model.clone()
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.PREDICT_NOISE):

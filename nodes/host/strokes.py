@@ -62,7 +62,7 @@ def read_strokes(text: str, radius: float, until: float, noise: float, easing: A
     read = Strokes.read(text)
     if read != Strokes(read.lines):
         raise InputError(
-            "strokes hold more than strokes; set radius, until, noise share, easing and camera beside them."
+            "strokes holds more than strokes; set radius, until, noise share, easing and camera in their own inputs."
         )
     return Strokes(read.lines, radius, until, noise, easing, NoisePath.read(camera))
 

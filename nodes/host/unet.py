@@ -70,8 +70,8 @@ class HostUNet(VideoUNet):
         frames = conditions[FRAMES]
         if frames > MOST_FRAMES:
             raise InputError(
-                f"A clip of {frames} frames is more than the {MOST_FRAMES} this model makes in one pass: ask for fewer, "
-                "or put DynamiCrafterWindows behind the loader."
+                f"A clip of {frames} frames is more than the {MOST_FRAMES} this model makes in one pass: ask for "
+                "fewer, or put DynamiCrafterWindows after the loader."
             )
         clips = x.shape[0] // frames // conditions.get(BRANCHES, 1)
         image = conditions.get(IMAGE)

@@ -20,8 +20,9 @@ def check_vae(vae: comfy.sd.VAE | None, node: str) -> comfy.sd.VAE:
         )
     if vae.latent_channels != 4 or vae.latent_dim != 2:
         raise InputError(
-            f"This VAE makes latents of {vae.latent_channels} channels in {vae.latent_dim} dimensions, and this family "
-            "works on Stable Diffusion's of 4 in 2: use the VAE of DynamiCrafterLoad, or vae-ft-mse-840000 in VAELoader."
+            f"This VAE makes latents of {vae.latent_channels} channels in {vae.latent_dim} dimensions, and this "
+            "family needs Stable Diffusion's, of 4 channels in 2: use the VAE of DynamiCrafterLoad, or "
+            "vae-ft-mse-840000 in VAELoader."
         )
     return vae
 

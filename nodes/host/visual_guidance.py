@@ -160,7 +160,7 @@ def read_strengths(text: str, keyframes: int) -> tuple[float, ...]:
 
 def check_ends(plan: Plan, image: Tensor, end_image: Tensor | None) -> None:
     if plan.mode == "interpolate" and end_image is None:
-        hint = f" (image holds {image.shape[0]}: each of them begins a clip)" if image.shape[0] > 1 else ""
+        hint = f" (image holds {image.shape[0]} images, each of which starts a clip)" if image.shape[0] > 1 else ""
         raise InputError(f"Mode interpolate leads from image to end_image, and end_image is not connected{hint}.")
     if plan.mode != "interpolate" and end_image is not None:
         raise InputError(f"Mode {plan.mode} has no end image: choose interpolate, or disconnect end_image.")
@@ -206,13 +206,14 @@ def read_positions(text: str, frames: int) -> tuple[int, ...]:
         raise InputError(
             f"keyframe_positions is {text!r}; give whole numbers from 0 to {frames - 1}, such as 5, 10."
         ) from None
-    wrong = [place for place in listed if not -frames <= place < frames]
-    places = [place % frames for place in listed]
-    if wrong or len(set(places)) < len(places):
-        problem = f"holds {wrong[0]}, which" if wrong else "names a frame twice, and"
+    if wrong := [place for place in listed if not -frames <= place < frames]:
         raise InputError(
-            f"keyframe_positions {problem} a clip of {frames} frames does not have: give 0 to {frames - 1}."
+            f"keyframe_positions holds {wrong[0]}, which a clip of {frames} frames does not have: give 0 to "
+            f"{frames - 1}."
         )
+    places = [place % frames for place in listed]
+    if len(set(places)) < len(places):
+        raise InputError(f"keyframe_positions is {text!r} and names a frame twice: give each keyframe its own frame.")
     return tuple(places)
 
 
@@ -246,7 +247,7 @@ def describe(plan: Plan, clips: int, width: int, height: int, family: Family | N
     if family.frames not in (16, plan.frames):
         notes.append(f"{family.title} was trained at {family.frames} frames")
     if guided and "fly" not in family.modes:
-        notes.append(f"{family.title} was not trained to follow a guide: what is black in it may stay so")
+        notes.append(f"{family.title} was not trained to follow a guide: what is black in it may stay black")
     if not guided and plan.mode not in family.modes:
         notes.append(
             f"{family.title} was trained to {' and '.join(family.modes)}, not to {plan.mode}: the result may be poor"

@@ -137,7 +137,7 @@ def test_the_model_can_be_trained(small):
 
 
 def test_misfits_are_told_in_a_sentence(small):
-    with pytest.raises(InputError, match="9x4 does not divide by 2"):
+    with pytest.raises(InputError, match="9x4 is not divisible by 2"):
         small.encode(torch.zeros(1, 3, 4, 9))
     with pytest.raises(InputError, match=r"encodes \[frames, 3, height, width\], not \[3, 8, 8\]"):
         small.encode(torch.zeros(3, 8, 8))

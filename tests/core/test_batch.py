@@ -167,11 +167,11 @@ def test_defaults_stand_in_the_files_head_and_behind_the_commands(folder: Path) 
         ({"image": "p0.png", "steps": "many"}, "steps is 'many'; give a whole number"),
         ({"image": "p0.png", "steps": 0}, "steps is 0; give a whole number from 1"),
         ({"image": "p0.png", "cfg": "NaN"}, "cfg .text scale. is nan"),
-        ({"image": "p0.png", "prompt": 3}, "prompt is 3; give a text"),
+        ({"image": "p0.png", "prompt": 3}, "prompt is 3; give text"),
         ({"image": "p0.png", "motion": "sideways 3"}, "motion"),
         ({"image": "p0.png", "speed": "quick"}, "speed holds 'quick'; give exact, balanced, fast"),
         ({"image": "p0.png", "size": "big"}, "size is 'big'; give a width and a height"),
-        ({"image": "p0.png", "size": "65x64"}, "65x64 does not divide"),
+        ({"image": "p0.png", "size": "65x64"}, "65x64 is not divisible"),
         ({"image": "p0.png", "format": "avi"}, "format is 'avi'; give mp4, gif, png"),
         ({"image": "p0.png", "model": "gone.ckpt"}, "gone.ckpt does not exist"),
         ({"image": "p0.png", "camera": "up and away"}, "motion 'up and away' is unknown"),
@@ -231,7 +231,7 @@ def test_what_is_made_is_kept_and_what_changed_is_made_again(folder: Path, model
 def test_a_file_of_somebody_else_is_not_overwritten(folder: Path, model: str) -> None:
     Pipeline(model).animate("p0.png", steps=1).save("mine.mp4")
     (result,) = render([{"image": "p0.png", "steps": 1, "model": model, "name": "mine"}], ".")
-    assert result.error and "mine.mp4 exists and is no batch's result" in result.error
+    assert result.error and "mine.mp4 exists and is not the result of a batch" in result.error
 
 
 def test_an_accident_is_tried_again_and_a_refusal_is_not(

@@ -244,7 +244,7 @@ def missing_file(folder: Path, model: Path) -> Path:
         (pickle_with_code, "system"),
         (old_pickle_with_code, "refused|cut short or damaged"),
         (text_named_safetensors, "text file"),
-        (image_as_model, "no checkpoint"),
+        (image_as_model, "is not a checkpoint"),
         (missing_file, "does not exist"),
     ],
 )

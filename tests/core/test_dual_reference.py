@@ -115,5 +115,5 @@ def test_the_decoder_can_be_trained():
 
 
 def test_part_of_a_clip_is_refused(autoencoder, latents):
-    with pytest.raises(InputError, match="4 latents are not whole clips of 3 frames"):
+    with pytest.raises(InputError, match="4 latents do not divide into clips of 3 frames"):
         autoencoder.decode(latents, frames=3)

@@ -188,6 +188,6 @@ def test_misfits_are_told_in_a_sentence():
 
 
 def test_prompts_whose_chunks_never_meet_are_refused():
-    with pytest.raises(InputError, match="take 17 and 19 chunks of 75 tokens, which is 323 in common"):
+    with pytest.raises(InputError, match="take 17 and 19 chunks of 75 tokens, whose least common multiple is 323"):
         tokenize(["a " * 75 * 17, "a " * 75 * 19])
     assert tokenize(["a " * 75 * 17, "a " * 75 * 34]).shape == (2, 34, 77)

@@ -15,9 +15,9 @@ def test_words_from_outside_do_not_reach_the_terminal_raw() -> None:
 
 
 def test_of_a_long_refusal_the_begin_and_the_advice_are_kept() -> None:
-    text = str(InputError(f"prompt is {'a' * 100_000!r}; give a text."))
+    text = str(InputError(f"prompt is {'a' * 100_000!r}; give text."))
     assert len(text) < 2000
-    assert text.startswith("prompt is 'aaa") and text.endswith("aaa'; give a text.")
+    assert text.startswith("prompt is 'aaa") and text.endswith("aaa'; give text.")
 
 
 def test_a_refusal_travels_between_processes() -> None:

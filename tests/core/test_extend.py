@@ -50,7 +50,7 @@ def test_it_is_the_clip_that_a_mask_by_hand_makes_without_what_was_there(pipelin
     more = pipeline.extend(list(first.frames[-1:].numpy()), "b", steps=2, seed=5, match=False)
     mask = [1.0] + [0.0] * (FRAMES - 1)
     original = first.frames[-1:].repeat(FRAMES, 1, 1, 1)
-    with pytest.raises(InputError, match="mask is given, and a clip that goes on has its own"):
+    with pytest.raises(InputError, match="mask is given, but extending a clip sets its own"):
         pipeline.extend(first, "b", mask=mask)
     by_hand = pipeline.animate(original[0].numpy(), "b", steps=2, seed=5, original=original, mask=mask)
     assert more.latents is not None and by_hand.latents is not None

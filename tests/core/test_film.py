@@ -112,7 +112,7 @@ def test_a_morph_leads_from_one_shot_to_the_next(model_of: ModelOf, pipeline: Pi
         json.dumps({"steps": 1, "shots": [{"image": "a.png", "transition": "morph"}, {"image": "b.png"}]})
     )
     script = read_script(folder / "story.json")
-    with pytest.raises(InputError, match="shot 1: to morph, a model is needed"):
+    with pytest.raises(InputError, match="shot 1: a morph needs a model that goes"):
         make_film(pipeline, script, folder / "film")
     between = Pipeline(model_of(INTERPOLATE))
     assert make_film(pipeline, script, folder / "film", morph=between).frames == 2 * FRAMES + FRAMES - 2

@@ -80,7 +80,7 @@ def test_a_script_goes_before_what_is_given_beside_it() -> None:
         ('{"shots": [{"prompt": "a", "seconds": NaN}]}', "shot 1: seconds is nan; give a number from 0 to"),
         ('{"shots": [{"prompt": "a", "seconds": -1}]}', "shot 1: seconds is -1; give"),
         ('{"shots": [{"prompt": "a", "seconds": true}]}', "shot 1: seconds is True; give"),
-        ('{"shots": [{"prompt": 3}]}', "shot 1: prompt is 3; give a text"),
+        ('{"shots": [{"prompt": 3}]}', "shot 1: prompt is 3; give text"),
         (
             '{"shots": [{"prompt": "a", "transition": "disolve"}, {"prompt": "b"}]}',
             "shot 1: transition is 'disolve'; the nearest is dissolve",
@@ -100,11 +100,11 @@ def test_a_script_goes_before_what_is_given_beside_it() -> None:
         ('{"frames": 4, "keep": 4, "shots": [{"prompt": "a"}]}', "frames is 4; give a whole number from 5 to 256"),
         ('{"frames": 2, "shots": [{"prompt": "a"}]}', "frames is 2; give a whole number from 3 to 256"),
         ('{"size": "big", "shots": [{"prompt": "a"}]}', "size is 'big'; give a width and a height"),
-        ("just words", "line 1: 'just words' is no shot"),
+        ("just words", "line 1: 'just words' is not a shot"),
         ("a.png | waves | 2 s | wipe", "line 1: 'wipe' is neither a length"),
-        ("a.png | waves | dissolve soon\nb.png | b", "line 1: 'dissolve soon' is no transition"),
+        ("a.png | waves | dissolve soon\nb.png | b", "line 1: 'dissolve soon' is not a transition"),
         ("a.png | waves | seed x", "line 1: seed is 'x'; give a whole number"),
-        ("a.png | a\nseed: 3", "line 2: 'seed: 3' is no shot"),
+        ("a.png | a\nseed: 3", "line 2: 'seed: 3' is not a shot"),
     ],
 )
 def test_what_is_wrong_with_a_script_is_told_with_its_place(text: str, said: str) -> None:
@@ -176,7 +176,7 @@ def test_transitions_become_takes_and_overlaps() -> None:
 @pytest.mark.parametrize(
     ("shots", "means", "said"),
     [
-        ([{"image": "a"}, {"prompt": "b"}], MEANS, "shot 2 has no image, and A model makes no clip of text alone"),
+        ([{"image": "a"}, {"prompt": "b"}], MEANS, "shot 2 has no image, and A model makes no clip from text alone"),
         (
             [{"image": "a", "transition": "dissolve", "transition_seconds": 2}, {"image": "b"}],
             MEANS,
@@ -190,7 +190,7 @@ def test_transitions_become_takes_and_overlaps() -> None:
         (
             [{"image": "a", "transition": "morph"}, {"image": "b"}],
             Means("A model", ("animate",), 16, 8, False),
-            "shot 1: to morph, a model is needed",
+            "shot 1: a morph needs a model that goes",
         ),
         (
             [{"prompt": "a", "seconds": 3}],

@@ -104,7 +104,7 @@ def test_models_without_a_guide_warn_or_refuse(model_of: Callable[[str], Path], 
     for name in (TOON, "videocrafter2_t2v_512"):
         with pytest.raises(InputError, match="cannot fly.*viewcrafter_25"):
             Pipeline(model_of(name)).fly(picture(), Camera("zoom in"))
-    with pytest.raises(InputError, match="viewcrafter_25 cannot animate, it was trained to fly"):
+    with pytest.raises(InputError, match="viewcrafter_25 cannot animate: it was trained to fly"):
         Pipeline(model_of(VIEWS)).animate(picture())
 
 

@@ -102,7 +102,7 @@ def test_a_grown_file_does_not_grow_again(taught: Path, tmp_path: Path) -> None:
     [
         (
             {"unet": {"model_channels": 16}},
-            "model_channels of a loaded unet cannot grow; what can is unet: attention_levels",
+            "model_channels of a loaded unet cannot grow; these can: unet: attention_levels",
         ),
         ({"text": {"layers": 3}}, "layers of a loaded text cannot grow"),
         ({"unet": {"attention_levels": []}}, r"lacks \d+ of the loaded one's tensors, such as .*: give them and more"),

@@ -78,8 +78,8 @@ def test_what_is_no_curve_is_refused_in_a_sentence(given: object, named: str) ->
         ("", Limits()),
         ("from 0.1, to 0.8", Limits(0.1, 0.8)),
         (" to 0.5 ", Limits(0, 0.5)),
-        ("from 1, to 0.5", "starts at 1 and ends at 0.5; the end comes later"),
-        ("from 0.5, to 0.5", "the end comes later"),
+        ("from 1, to 0.5", "starts at 1 and ends at 0.5; the end must come later"),
+        ("from 0.5, to 0.5", "the end must come later"),
         ("to 2", "where guidance ends is 2.0; give a number from 0 to 1"),
         ("until 0.8", "guidance limits hold 'until 0.8'"),
         ("from", "guidance limits hold 'from'"),
@@ -194,8 +194,8 @@ def test_a_clip_tells_its_curves_and_is_the_same_from_what_it_tells(model_of: Ca
         ({"text_scale": "0: 9, 2: 3"}, "a share of the run in cfg"),
         ({"image_scale": "soft"}, r"cfg-image \(image scale\) is 'soft'"),
         ({"text_scale": "0: 900"}, "cfg .* at 0 is 900.0"),
-        ({"guidance_limits": "from 0.9, to 0.1"}, "the end comes later"),
-        ({"guidance_limits": 0.5}, "guidance_limits is a float; give a text"),
+        ({"guidance_limits": "from 0.9, to 0.1"}, "the end must come later"),
+        ({"guidance_limits": 0.5}, "guidance_limits is a float; give text"),
     ],
 )
 def test_bad_guidance_is_refused_before_anything_is_loaded(

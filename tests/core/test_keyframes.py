@@ -99,14 +99,14 @@ def test_the_image_stands_at_any_frame(frame: int, model_of: ModelOf, spy: Spy) 
     [
         ([], "", "there are no keyframes; give two or more"),
         ([(0, 0)], "", "there is 1 keyframe; give two or more"),
-        ([(0, 0), (1, 0)], "", "two keyframes stand at frame 0"),
-        ([(0, 3), (1, 9)], "", "the first keyframe stands at frame 3; give one at frame 0"),
+        ([(0, 0), (1, 0)], "", "two keyframes are at frame 0"),
+        ([(0, 3), (1, 9)], "", "the first keyframe is at frame 3; give one at frame 0"),
         ([(0, 0), (1, -4)], "", "a keyframe's frame is -4; give"),
         ([(0, 0), (1, 8, float("nan"))], "", "a keyframe's strength is nan; give"),
         (
             [(0, 0), (1, 8), (2, 16)],
             ["a", "b", "c"],
-            "there are 3 prompts for 2 ways between keyframes; give one, or 2",
+            "there are 3 prompts for 2 stretches between keyframes; give one, or 2",
         ),
     ],
 )
@@ -121,7 +121,7 @@ def test_bad_keyframes_are_refused(keyframes: list, prompts: str | list, said: s
     [
         ({"lock": 16}, "lock is 16; give a whole number from -16 to 15"),
         ({"paste": True}, "paste is given and lock is missing"),
-        ({"lock": 0, "mask": [1.0] * FRAMES}, "lock and mask cannot be together"),
+        ({"lock": 0, "mask": [1.0] * FRAMES}, "lock and mask cannot be combined"),
         ({"picture_strengths": (1, 1)}, r"picture strengths are \(1, 1\); give one number"),
         ({"picture_strengths": (2,)}, "picture strength is 2; give a number from 0 to 1"),
         ({"picture_strengths": 5}, "picture strengths are 5; give one number"),
@@ -144,5 +144,5 @@ def test_the_command_line_reads_frames_and_strengths(
     settings = read_settings("a-keyframes.mp4")
     assert settings["keyframes"] == [[0, 1], [8, 0.5], [23, 1]] and settings["prompt"] == ["x", "y"]
     assert main(["keyframes", "a.png", "b.png@0", *asked]) == 2
-    assert capsys.readouterr().err == "dynamicrafter: two keyframes stand at frame 0; give each its own.\n"
+    assert capsys.readouterr().err == "dynamicrafter: two keyframes are at frame 0; give each its own.\n"
     assert main(["keyframes", "a.png", "b.png@4:1.2.3", *asked]) == 2

@@ -233,7 +233,7 @@ def test_motion_is_read_from_a_text() -> None:
         ("strength 99", "motion strength is 99.0"),
         ("temperature 0", "motion temperature is 0.0"),
         ("beside 2", "first-frame attention is 2.0"),
-        ("from 0.5, to 0.2", "the end comes later"),
+        ("from 0.5, to 0.2", "the end must come later"),
     ],
 )
 def test_a_bad_motion_is_refused(text: str, message: str) -> None:

@@ -153,7 +153,7 @@ def test_noise_and_camera_are_read_from_texts() -> None:
         ("", "pan 1", "the camera path holds 'pan 1'"),
         ("", "tilt 1", "the camera path holds 'tilt 1'"),
         ("", "zoom 9", "the camera's zoom is 9.0"),
-        ("", "from 0.5, to 0.5", "the end comes later"),
+        ("", "from 0.5, to 0.5", "the end must come later"),
     ],
 )
 def test_bad_noise_is_refused(noise: str, camera: str, message: str) -> None:
@@ -236,7 +236,7 @@ def test_freeinit_makes_the_clip_again_from_its_low_frequencies(
         ({"freeinit": 1}, "give a start step below 1000"),
         ({"freeinit": 1, "start_step": 940, "strength": 0.5}, "makes a whole clip again"),
         ({"freeinit": 11, "start_step": 940}, "freeinit is 11"),
-        ({"noise": 2}, "noise is a int; give a text"),
+        ({"noise": 2}, "noise is a int; give text"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_loaded(

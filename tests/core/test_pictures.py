@@ -96,7 +96,7 @@ def test_the_pack_is_made_where_it_is_missing(
 
 def test_what_is_no_pack_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pack.safetensors").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="no file of packed pictures"):
+    with pytest.raises(InputError, match="not a file of packed pictures"):
         read_pack(tmp_path / "pack.safetensors")
 
 

@@ -130,7 +130,7 @@ def test_a_truncated_file_is_said_to_be_cut_short(tmp_path, container, share):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n", "git lfs pull"),
         (b"\0" * 4096, "unfinished download"),
         (b"GGUF\x03\0\0\0", "GGUF"),
-        (b"\x7fELF\x02\x01\x01\0", "no checkpoint"),
+        (b"\x7fELF\x02\x01\x01\0", "is not a checkpoint"),
     ],
 )
 @pytest.mark.parametrize("name", ["model.safetensors", "model.ckpt"])

@@ -186,7 +186,7 @@ def test_files_that_do_not_fit_are_refused(model_of: ModelOf, encoder_file: Path
     with pytest.raises(InputError, match="reads 3 channels, and ToonCrafter's sketch encoder reads one"):
         open_sketch_encoder(changed(encoder_file, tmp_path / "colour.safetensors", coloured))
     config: Any = micro_configs(ANIMATE)["unet"]
-    with pytest.raises(InputError, match="reads 2 pixels of a drawing for each latent pixel, .* makes 8 of it"):
+    with pytest.raises(InputError, match="reads 2 pixels of a drawing for each latent pixel, .* makes 8 from it"):
         open_sketch_encoder(encoder_file).check_fits(config, 8)
     with pytest.raises(InputError, match="embedded|the model's UNet|autoencoder makes"):
         Pipeline("embedded").animate(picture(), sketches={0: line()}, sketch_encoder=str(encoder_file))
@@ -199,7 +199,7 @@ def test_files_that_do_not_fit_are_refused(model_of: ModelOf, encoder_file: Path
             {"sketches": {4: line()}, "sketch_encoder": "a"},
             "the frame of a drawing is 4; give a whole number from -4 to 3",
         ),
-        ({"sketches": {1: line(), -3: line()}, "sketch_encoder": "a"}, "two drawings stand at the same frame"),
+        ({"sketches": {1: line(), -3: line()}, "sketch_encoder": "a"}, "two of the drawings are at the same frame"),
         ({"sketches": {1: line()}}, "sketch encoder is missing; give its file, published as Doubiiu/ToonCrafter"),
         ({"sketch_encoder": "a"}, "sketches is missing; give both, or neither"),
         ({"sketch_plan": "free"}, "sketches is missing; give both, or neither"),
@@ -209,7 +209,10 @@ def test_files_that_do_not_fit_are_refused(model_of: ModelOf, encoder_file: Path
             "the sketch plan holds 'strength'",
         ),
         ({"sketches": {1: line()}, "sketch_encoder": "a", "sketch_plan": "bold"}, "the sketch plan holds 'bold'"),
-        ({"sketches": {1: line()}, "sketch_encoder": "a", "sketch_plan": "from 0.5, to 0.5"}, "the end comes later"),
+        (
+            {"sketches": {1: line()}, "sketch_encoder": "a", "sketch_plan": "from 0.5, to 0.5"},
+            "the end must come later",
+        ),
         ({"sketches": {1: line()}, "sketch_encoder": "a", "sketch_plan": "strength 11"}, "sketch strength is 11.0"),
     ],
 )
@@ -221,7 +224,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(pipeline: Pipeline, given: dict
 def test_too_few_drawings_are_refused(pipeline: Pipeline, encoder_file: Path) -> None:
     with pytest.raises(InputError, match="sketches has 3 drawings for a clip of 4 frames"):
         clip_of(pipeline, sketches=[line()] * 3, sketch_encoder=encoder_file)
-    with pytest.raises(InputError, match="sketches is given, and its frames are of one clip"):
+    with pytest.raises(InputError, match="sketches is given, and its frames belong to one clip"):
         pipeline.keyframes([], sketches={0: line()}, sketch_encoder=encoder_file)
     with pytest.raises(InputError, match="there is no key 'sketches'"):
         read_script({"shots": [{"image": "a.png", "sketches": ["a.png@1"]}]})
@@ -235,9 +238,9 @@ def test_the_plan_in_words() -> None:
 def test_files_with_their_frames() -> None:
     assert read_places(["a.png@5", "dir/b@2x.png@-1"]) == {5: "a.png", -1: "dir/b@2x.png"}
     assert read_places(["drawings.mp4"]) == "drawings.mp4"
-    with pytest.raises(InputError, match="sketch 'a.png' says no frame"):
+    with pytest.raises(InputError, match="sketch 'a.png' has no frame"):
         read_places(["a.png", "b.png@2"])
-    with pytest.raises(InputError, match="two sketches stand at the same frame"):
+    with pytest.raises(InputError, match="two of the sketches are at the same frame"):
         read_places(["a.png@2", "b.png@2"])
 
 

@@ -58,7 +58,7 @@ def test_bad_strokes_are_refused(text: str, message: str) -> None:
 def test_strokes_outside_the_picture_are_refused() -> None:
     with pytest.raises(InputError, match="the stroke 100,5 -> 90,5 starts outside the picture, which is 64x48 pixels"):
         Strokes.read("100,5 -> 90,5").check(64, 48)
-    with pytest.raises(InputError, match="leads far out of the picture"):
+    with pytest.raises(InputError, match="goes far outside the picture"):
         Strokes.read("10,5 -> 900,5").check(64, 48)
     Strokes.read("10,5 -> 70,5").check(64, 48)
 
@@ -69,11 +69,11 @@ def test_strokes_outside_the_picture_are_refused() -> None:
         ({"strokes": "1,2 -> 3,4", "flow": [[1]]}, "strokes and flow both say where things go"),
         ({"strokes": "1,2 -> 3,4", "brush": "a.png", "brush_to": "b.png"}, "strokes and brush-to both"),
         ({"brush_to": "b.png"}, "brush-to is given and brush is missing"),
-        ({"strokes": "radius 3"}, "strokes tell how to move but not where"),
-        ({"strokes": "1,2 -> 3,4", "mask": "a.png"}, "strokes and mask cannot be together"),
-        ({"brush": "a.png", "lock": 0}, "brush and lock cannot be together"),
-        ({"flow": [[1]], "freeinit": 1}, "flow and freeinit cannot be together"),
-        ({"strokes": "1,2 -> 3,4", "strength": 0.5}, "strokes and a strength below 1 cannot be together"),
+        ({"strokes": "radius 3"}, "strokes say how to move but not where"),
+        ({"strokes": "1,2 -> 3,4", "mask": "a.png"}, "strokes and mask cannot be combined"),
+        ({"brush": "a.png", "lock": 0}, "brush and lock cannot be combined"),
+        ({"flow": [[1]], "freeinit": 1}, "flow and freeinit cannot be combined"),
+        ({"strokes": "1,2 -> 3,4", "strength": 0.5}, "strokes and a strength below 1 cannot be combined"),
     ],
 )
 def test_what_cannot_be_together_is_refused(given: dict, message: str) -> None:
@@ -82,7 +82,7 @@ def test_what_cannot_be_together_is_refused(given: dict, message: str) -> None:
 
 
 def test_only_a_clip_that_animates_one_image_moves_along_strokes() -> None:
-    with pytest.raises(InputError, match="only a clip that animates one image takes brush; leave that out"):
+    with pytest.raises(InputError, match="only a clip that animates one image takes brush; leave it out"):
         read_asked("loop", {"brush": "a.png"})
     assert read_asked("loop", {}) == Strokes()
     assert not asks_something(Strokes(), None, None, None)

@@ -49,7 +49,7 @@ def test_a_text_holds_a_camera_and_how_it_leads() -> None:
         ({"strokes": "camera zoom 9"}, "the camera's zoom is 9"),
         ({"strokes": "camera zoom 2; 1,2 -> 3,4"}, "strokes and a camera both say where things go"),
         ({"strokes": "camera zoom 2", "flow": [[1]]}, "a camera and flow both say where things go"),
-        ({"strokes": "camera zoom 2", "mask": "a.png"}, "strokes and mask cannot be together"),
+        ({"strokes": "camera zoom 2", "mask": "a.png"}, "strokes and mask cannot be combined"),
         ({"strokes": "camera from 0.5"}, "a camera such as 'camera pan 0.25 0'"),
         ({"strokes": "cameras zoom 2"}, "strokes hold 'cameras zoom 2'.*'camera pan 0.25 0'"),
     ],

@@ -112,5 +112,5 @@ def test_what_is_no_video_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_caption_that_is_no_text_is_refused_by_name(folder: Path) -> None:
     caption = next(folder.glob("*.txt"))
     caption.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=f"{caption.name} is no UTF-8 text"):
+    with pytest.raises(InputError, match=f"{caption.name} is not UTF-8 text"):
         VideoClips(folder, 16, 16, 4)("train", range(8))

@@ -94,7 +94,7 @@ def test_a_lora_of_another_model_is_not_merged(released: Path, tmp_path: Path) -
         {f"{layer}.lora_up.weight": up, f"{layer}.lora_down.weight": down, f"{layer}.alpha": torch.tensor(1.0)},
         tmp_path / "a.safetensors",
     )
-    with pytest.raises(InputError, match="no LoRA of this model, which has no layer .*to_q of 3 by 3"):
+    with pytest.raises(InputError, match="not a LoRA of this model, which has no layer .*to_q of 3 by 3"):
         merge_lora(model, tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match="cannot be read as a LoRA"):

@@ -266,7 +266,7 @@ def test_every_leaf_with_weights_comes_from_operations():
     ("change", "words"),
     [
         ({"x": [1, 4, 5, 4, 4]}, "takes [batch, 8, frames, height, width], not [1, 4, 5, 4, 4]"),
-        ({"x": [1, 8, 5, 3, 4]}, "4x3 does not divide by 2"),
+        ({"x": [1, 8, 5, 3, 4]}, "4x3 is not divisible by 2"),
         ({"text": [1, 77, 7]}, "another text encoder"),
         ({"image": [1, 2, 3, 12]}, "do not fit: 1 rows and 5 frames"),
     ],

@@ -98,7 +98,7 @@ def test_colours_go_on_or_are_held(film, image):
 
 def test_a_morph_leads_to_the_next_picture(film, by_hand, load, image):
     script = "1 | a cat walks | 0.75 s | morph\n2 | rain | 0.75 s"
-    with pytest.raises(Exception, match="line 3: to morph, a model is needed"):
+    with pytest.raises(Exception, match="line 3: a morph needs a model that goes"):
         film(script)
     frames, _ = film(script, morph_model=load("dynamicrafter_512_interp").model)
     assert len(frames) == 6 + 4 + 6
@@ -174,7 +174,7 @@ def test_a_script_names_files_of_the_input_folder(film, by_hand, ours, base):
         ("", "has no shots"),
         ("3 | a cat", "line 3: image is 3, and 2 images are connected"),
         ("nowhere.png | a cat", "line 3: image 'nowhere.png' is not in ComfyUI's input folder"),
-        ("1 | a cat\n | rain", "line 4 has no image, and DynamiCrafter 512 makes no clip of text alone"),
+        ("1 | a cat\n | rain", "line 4 has no image, and DynamiCrafter 512 makes no clip from text alone"),
         ("1 | a cat | noise mixed", "line 3: noise is not a setting of DynamiCrafter Film"),
         ("1 | a cat | cfg 0: 9, 1: 3", "line 3: cfg is a curve: give a number, or put DynamiCrafter Guidance on"),
         ("1 | a cat | steps 0", "line 3: steps is 0; give"),
@@ -211,11 +211,11 @@ def test_clips_dissolve_in_order(run):
     expected = torch.tensor([0, 0, 0.1, 0.2, 0.5, 0.7, 0.9, 0.9])
     torch.testing.assert_close(frames, expected)
     with pytest.raises(
-        Exception, match="A dissolve of 3 frames is too long for clips of which the shortest has 4: give 2"
+        Exception, match="A dissolve of 3 frames is too long: the shortest clip has 4 frames, so give 2"
     ):
         join(run, clips, transition="dissolve", dissolve_frames=3, double_frame="keep")
 
 
 def test_clips_of_two_sizes_are_refused(run):
-    with pytest.raises(Exception, match="The clips have several sizes, 4x2 and 4x4: scale them"):
+    with pytest.raises(Exception, match="The clips have different sizes, 4x2 and 4x4: scale them"):
         join(run, [torch.zeros(3, 4, 4, 3), torch.zeros(3, 2, 4, 3)])

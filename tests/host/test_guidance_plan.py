@@ -226,7 +226,7 @@ def test_projection_of_what_another_node_replaces_is_refused(extras, run, load, 
         ({"text": "fast"}, "text guidance is 'fast'; give a number from 0 to 100, or points"),
         ({"image": "0: 3, 2: 3"}, "a share of the run in image guidance"),
         ({"momentum": 2.0}, "the momentum of guidance is 2.0; give a number from -1 to 1"),
-        ({"start": 0.6, "end": 0.5}, "guidance starts at 0.6 and ends at 0.5; the end comes later"),
+        ({"start": 0.6, "end": 0.5}, "guidance starts at 0.6 and ends at 0.5; the end must come later"),
     ],
 )
 def test_bad_guidance_is_refused(load, guidance, given, message) -> None:
@@ -235,7 +235,7 @@ def test_bad_guidance_is_refused(load, guidance, given, message) -> None:
 
 
 def test_models_that_cannot_be_guided_so_are_refused(load, guidance) -> None:
-    with pytest.raises(Exception, match="sees no image that could guide"):
+    with pytest.raises(Exception, match="sees no image: leave image guidance empty"):
         guidance(load("videocrafter2_t2v_512").model, image="3")
     with pytest.raises(Exception, match="distilled: guidance is an input of its network"):
         guidance(load("t2v_turbo_vc2").model)

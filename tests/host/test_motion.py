@@ -109,7 +109,7 @@ def test_it_works_beside_the_hosts_patches(extras, run, load, scene, image, samp
         ({"strength": "fast"}, "motion strength is 'fast'; give a number, or several"),
         ({"temperature": ""}, "motion temperature is ''"),
         ({"strength": "99"}, "motion strength is 99.0"),
-        ({"start": 0.6, "end": 0.5}, "the end comes later"),
+        ({"start": 0.6, "end": 0.5}, "the end must come later"),
     ],
 )
 def test_bad_weights_are_refused(load, motion, change, message) -> None:
@@ -119,6 +119,6 @@ def test_bad_weights_are_refused(load, motion, change, message) -> None:
 
 def test_a_model_that_sees_no_image_is_not_weighed(load, motion) -> None:
     model = load("videocrafter2_t2v_512").model
-    with pytest.raises(Exception, match="sees no image that could be weighed"):
+    with pytest.raises(Exception, match="sees no image to weight"):
         motion(model, middle=2.0)
     assert motion(model, strength="1.5") is not model

@@ -33,7 +33,7 @@ def test_camera_moves_the_frames_of_each_clip(noise) -> None:
     for clip in (first, second):
         torch.testing.assert_close(clip[-1, :, :, :-2], clip[0, :, :, 2:])
     assert not torch.isclose(first, second).any(), "each clip has noise of its own"
-    with pytest.raises(Exception, match="not whole clips of the 3"):
+    with pytest.raises(Exception, match="do not divide into clips of the 3"):
         noise(frames=3).generate_noise(latent)
 
 

@@ -122,7 +122,7 @@ def test_the_sampler_says_what_runs(load, scene, speed, ours) -> None:
         guider = settings.make_guider(model, made.positive, made.negative, 7.5, -1, 0)
         return settings.describe(model, guider, settings.make_sigmas(model, 50, "auto", 1.0, 0), 0, "none")
 
-    runs = "the network runs in 20 of the steps, in 6 of them its outer blocks alone"
+    runs = "the network runs in 20 of the steps, in 6 of them only its outer blocks"
     assert said("exact") == "50 steps, 2 passes each\nguidance 7.5, rescale 0"
     assert said("balanced") == f"{said('exact')}\n{runs}"
 
@@ -239,7 +239,7 @@ def test_windows_have_streams_of_their_own(load, scene, run, sample, set_parts, 
 
 def test_a_distilled_model_is_refused_and_left_alone_by_exact(load, speed) -> None:
     model = load("t2v_turbo_vc2").model
-    with pytest.raises(Exception, match="is distilled: each of its few steps leads far"):
+    with pytest.raises(Exception, match="is distilled: each of its few steps changes a lot"):
         speed(model, "fast")
     assert speed(model, "exact") is not model
 

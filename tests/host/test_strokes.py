@@ -133,8 +133,8 @@ def test_noise_moves_along(load, scene, draw, noise_of) -> None:
     ("given", "message"),
     [
         ({"strokes": "900,1 -> 2,3"}, "starts outside the picture, which is 64x64 pixels"),
-        ({"strokes": "1,2 -> 3,4; radius 9"}, "set radius, until, noise share, easing and camera beside them"),
-        ({"strokes": "camera zoom 2"}, "set radius, until, noise share, easing and camera beside them"),
+        ({"strokes": "1,2 -> 3,4; radius 9"}, "set radius, until, noise share, easing and camera in their own inputs"),
+        ({"strokes": "camera zoom 2"}, "set radius, until, noise share, easing and camera in their own inputs"),
         ({"strokes": STROKE, "camera": "zoom 2"}, "strokes and a camera both say where things go"),
         ({"camera": "dolly 2"}, "the camera path holds 'dolly 2'"),
         ({"strokes": STROKE, "flow": torch.zeros(1, 8, 8, 2)}, "both say where things go"),

@@ -137,7 +137,7 @@ def test_fs_in_the_conditioning_goes_before_the_loaders(run, scene, load, tiny_f
 
 def test_fs_for_a_model_without_one_is_refused(run, tiny_file) -> None:
     asked = {"checkpoint": tiny_file("videocrafter1_t2v_512"), "variant": "auto", "weight_dtype": "default"}
-    with refused("motion .fs. is 8, and VideoCrafter1 text-to-video 512 has no such condition: leave it at 0"):
+    with refused("motion .fs. is 8, and VideoCrafter1 text-to-video 512 is not conditioned on it: leave it at 0"):
         run("DynamiCrafterLoad", **asked, fs=8)
 
 
@@ -184,6 +184,8 @@ def test_wrong_images_are_refused(guide, image) -> None:
         guide(keyframes=image(count=2), keyframe_positions="1")
     with refused("keyframe_positions holds 7, which"):
         guide(keyframes=image(), keyframe_positions="7")
+    with refused("keyframe_positions is '1, -3' and names a frame twice"):
+        guide(keyframes=image(count=2), keyframe_positions="1, -3")
     with refused("give whole numbers from 0 to 3"):
         guide(keyframes=image(), keyframe_positions="two")
     with refused("needs a first and a last frame, and frames is 1"):
@@ -218,18 +220,18 @@ def test_latents_that_do_not_fit_are_refused(made, sample, run) -> None:
     def with_latent(*shape):
         return {"latent_image": {"samples": torch.zeros(*shape)}}
 
-    with refused("The latent holds 6 frames, which are not whole clips of the 4"):
+    with refused("The latent holds 6 frames, which do not divide into clips of the 4"):
         sample(made, "KSampler", **with_latent(6, 4, 8, 8))
     with refused("of 128x64 pixels and the visual detail guidance of 64x64"):
         sample(made, "KSampler", **with_latent(4, 4, 8, 16))
-    with refused("A latent of 64x80 pixels does not fit this model, whose sides are multiples of 64"):
+    with refused("A latent of 64x80 pixels does not fit this model, whose sides must be multiples of 64"):
         sample(made, "KSampler", **with_latent(4, 4, 10, 8))
     with refused("takes a video as a batch of frames"):
         sample(made, "KSampler", **with_latent(1, 4, 4, 8, 8))
 
 
 def test_too_many_frames_for_one_pass_are_refused(loaded, scene, sample) -> None:
-    with refused("80 frames is more than the 64 .* put DynamiCrafterWindows behind the loader"):
+    with refused("80 frames is more than the 64 .* put DynamiCrafterWindows after the loader"):
         sample(scene(loaded, frames=80), "KSampler", steps=1)
 
 
@@ -267,7 +269,7 @@ def test_a_foreign_vae_is_refused(guide, loaded, run) -> None:
         guide(vae=Flux())
     with refused("has no VAE"):
         guide(vae=None)
-    with refused("this VAE looks at none"):
+    with refused("this VAE uses none"):
         run(
             "DynamiCrafterDecode",
             vae=loaded.vae,
