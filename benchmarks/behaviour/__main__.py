@@ -18,7 +18,7 @@ from dynamicrafter_core.diffusion.reuse import PRESETS
 from dynamicrafter_core.pipeline.pipeline import EMBEDDED
 from dynamicrafter_core.training.motions import MOTIONS
 
-from . import cost, pictures, points, things
+from . import cost, latents, pictures, points, things
 from .subject import Row, Subject, tell
 
 POINTS = {
@@ -35,6 +35,7 @@ POINTS = {
     "ends": points.ends,
     "pictures": pictures.pictures,
     "things": things.things,
+    "latents": latents.latents,
     "speed": cost.speed,
     "replay": cost.replay,
 }

@@ -28,7 +28,7 @@ def pictures(subject: Subject) -> list[Row]:
         family.height, family.width, subject.frames, fs=subject.fs_range, device=subject.device, pack=subject.pack
     )
     count = max(2, min(PICTURES, subject.count))  # the judge needs one that moves
-    clips = _clips(subject, source, 0, count, CAMERA)
+    clips = clips_of(subject, source, 0, count, CAMERA)
     rows = _judge(clips)
     first = clips.pixels[:, :, 0]
     rows.append(Row("8", "pictures: the autoencoder, PSNR dB", float(psnr(round_trip(subject, first), first).median())))
@@ -45,23 +45,23 @@ def pictures(subject: Subject) -> list[Row]:
             right = agreement([seen[row] for row in mine], [name] * len(mine))
             rows.append(Row("8", f"  {name} ({len(mine)}): right", right))
             rows.append(Row("8", f"  {name}: last frame, dB", median(kept[row].psnr for row in mine)))
-    for fs in _speeds(subject):
+    for fs in speeds_of(subject):
         mine = [row for row, each in enumerate(clips.fs.tolist()) if each == fs]
         if mine:
             rows.append(Row("8", f"  fs {fs}: last frame, dB", median(kept[row].psnr for row in mine)))
-    both = _clips(subject, source, 1000, min(MIXED, subject.count), MIXTURES)
+    both = clips_of(subject, source, 1000, min(MIXED, subject.count), MIXTURES)
     right = agreement(see_motion(subject.make(both), motions=(*CAMERA, *MIXTURES)), both.motions)
     rows.append(least("8", "pictures: two motions together, as the prompt says", right, 0.95))
-    return rows + _ends(subject, _clips(subject, source, 2000, min(ENDS, subject.count), CAMERA[1:7]))
+    return rows + _ends(subject, clips_of(subject, source, 2000, min(ENDS, subject.count), CAMERA[1:7]))
 
 
-def _speeds(subject: Subject) -> list[int]:
+def speeds_of(subject: Subject) -> list[int]:
     low, high = subject.fs_range
     return [low, round((low * high) ** 0.5), high]
 
 
-def _clips(subject: Subject, source: PictureClips, first: int, count: int, motions: Sequence[str]) -> FilmedClips:
-    speeds = _speeds(subject)
+def clips_of(subject: Subject, source: PictureClips, first: int, count: int, motions: Sequence[str]) -> FilmedClips:
+    speeds = speeds_of(subject)
     numbers = range(first, first + count)
     names = [motions[number % len(motions)] for number in range(count)]
     fs = [speeds[number // len(motions) % len(speeds)] for number in range(count)]

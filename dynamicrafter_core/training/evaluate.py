@@ -26,7 +26,7 @@ from .picture_clips import CAMERA, MIXTURES, FilmedClips
 from .recipe import Stage, Timesteps
 from .seeds import normal
 
-_EVAL = Stage("evaluation", "diffusion", (), 1, 1, random_frame=0.0, dropout=0.0, timesteps=Timesteps())
+EVALUATION = Stage("evaluation", "diffusion", (), 1, 1, random_frame=0.0, dropout=0.0, timesteps=Timesteps())
 NOISES = (999, 800, 400)
 
 
@@ -53,7 +53,7 @@ def evaluate_losses(model: Model, clips: Clips, rows: list[Any]) -> dict[str, fl
     """Held-out v (or eps) losses at three noise levels, and at pure noise under the opposite prompts and for a standing image."""
     schedule = model.family.schedule()
     latents = encode_clips(model, clips, rows)
-    given = condition(model, latents, _EVAL, rows)
+    given = condition(model, latents, EVALUATION, rows)
     noise = normal([(*row, "noise") for row in rows], *given.z.shape[1:]).to(given.z.device)
     figures = {}
     for t in NOISES:
@@ -64,7 +64,7 @@ def evaluate_losses(model: Model, clips: Clips, rows: list[Any]) -> dict[str, fl
         at = torch.full((len(given.z),), NOISES[0], device=given.z.device)
         target = schedule.target(given.z, at, noise)
         turned = Latents(latents.z, replace(clips, captions=opposite_captions(clips)))
-        output = predict(model, condition(model, turned, _EVAL, rows), schedule.q_sample(given.z, at, noise), at)
+        output = predict(model, condition(model, turned, EVALUATION, rows), schedule.q_sample(given.z, at, noise), at)
         figures["loss_999_opposite"] = float(F.mse_loss(output, target))
         standing = latents.z[:, :, :1].expand_as(latents.z)
         figures["loss_999_standing"] = float(F.mse_loss(schedule.target(standing, at, noise), target))

@@ -165,7 +165,9 @@ def test_a_pruned_file_has_the_parts_it_has(tmp_path):
     path = tiny_checkpoint(tmp_path / "pruned_512.safetensors", parts=("unet", "autoencoder", "projector"))
     checkpoint = load_checkpoint(path)
     assert checkpoint.parts == ("unet", "autoencoder", "projector")
-    with pytest.raises(InputError, match=r"holds no text part, only unet, autoencoder, projector; give an extra file that does"):
+    with pytest.raises(
+        InputError, match=r"holds no text part, only unet, autoencoder, projector; give an extra file that does"
+    ):
         checkpoint.load("text")
     with pytest.raises(InputError, match="There is no part 'vae'"):
         checkpoint.load("vae")
