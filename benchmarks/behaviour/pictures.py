@@ -9,7 +9,7 @@ from statistics import median, quantiles
 import torch
 from torch import Tensor
 
-from dynamicrafter_core.training.fidelity import Kept, keep
+from dynamicrafter_core.training.fidelity import Kept, detail_of, keep
 from dynamicrafter_core.training.measures import psnr
 from dynamicrafter_core.training.motion_judge import see_motion
 from dynamicrafter_core.training.picture_clips import CAMERA, MIXTURES, FilmedClips, PictureClips
@@ -31,7 +31,9 @@ def pictures(subject: Subject) -> list[Row]:
     clips = clips_of(subject, source, 0, count, CAMERA)
     rows = _judge(clips)
     first = clips.pixels[:, :, 0]
-    rows.append(Row("8", "pictures: the autoencoder, PSNR dB", float(psnr(round_trip(subject, first), first).median())))
+    coded = round_trip(subject, first)
+    rows.append(Row("8", "pictures: the autoencoder, PSNR dB", float(psnr(coded, first).median())))
+    rows.append(Row("8", "  gradient energy, of the true frame's", detail_of(coded, first)))
     made = subject.make(clips)
     kept = keep(made, clips)
     seen = see_motion(made, motions=CAMERA)

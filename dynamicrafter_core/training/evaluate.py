@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..models.layout import to_frames
 from .clips import Clips, MovedClips, caption
-from .fidelity import keep
+from .fidelity import detail_of, keep
 from .generate import Dials, decode, generate, picture_latents
 from .inputs import Latents, condition, encode_clips
 from .measures import nearest_frame, psnr
@@ -45,7 +45,8 @@ def evaluate_autoencoder(model: Model, clips: Clips) -> Evaluation:
     mean, _ = autoencoder.encode(frames.to(dtype))
     made = autoencoder.decode(mean).float().clamp(-1, 1)
     pair = torch.stack([frames, made], 2)[:8]  # n 3 2 h w
-    return Evaluation({"psnr": float(psnr(made, frames).mean())}, pair, ["given, made"] * len(pair))
+    figures = {"psnr": float(psnr(made, frames).mean()), "detail": detail_of(made, frames)}
+    return Evaluation(figures, pair, ["given, made"] * len(pair))
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from ..diffusion.schedule import NoiseSchedule
 from ..models.autoencoder import LATENT_SCALE, Autoencoder
 from ..models.hooks import NO_HOOKS, Hooks
 from .clips import Clips, MovedClips
+from .critic import Critic, adversarial_loss
 from .inputs import Conditioned, condition, encode_image, encode_text
 from .measures import perceptual_loss
 from .model import Model, latents_before
@@ -52,10 +53,15 @@ def diffusion_loss(
 
 
 def autoencoder_loss(
-    model: Model, clips: Clips, stage: Stage, rows: Rows, before: Autoencoder | None = None
+    model: Model,
+    clips: Clips,
+    stage: Stage,
+    rows: Rows,
+    before: Autoencoder | None = None,
+    critic: Critic | None = None,
 ) -> tuple[Tensor, Figures]:
     """Reconstruction of every frame, edges included, and a light pull to a normal distribution; with an anchor, a pull to the
-    latents of the autoencoder `before` too."""
+    latents of the autoencoder `before` too, and with a critic, detail that it takes for true."""
     autoencoder = model.part("autoencoder")
     dtype = next(autoencoder.parameters()).dtype
     chosen = uniform([(*row, "frame") for row in rows], max(1, stage.frames))
@@ -77,6 +83,10 @@ def autoencoder_loss(
     if before is not None:
         held = LATENT_SCALE**2 * F.mse_loss(mean, wanted.float())
         loss, figures = loss + stage.anchor * held, {**figures, "anchor": held.detach()}
+    if critic is not None:
+        passing, judging = adversarial_loss(critic, made, pixels)
+        loss = loss + stage.adversarial * passing + judging
+        figures |= {"passing": passing.detach(), "judging": judging.detach()}
     return loss, figures
 
 

@@ -78,6 +78,7 @@ class Stage:
 
     kl: float = 1e-6  # autoencoder
     perceptual: float = 1.0
+    adversarial: float = 0.0  # weight of what a critic misses, which learns beside the autoencoder; 0: no critic
     equivariance: float = 0.0  # share of pictures whose latents are moved a little before they are decoded
 
 
@@ -163,7 +164,7 @@ def _stage(raw: Any, where: str) -> Stage:
     check_integer(f"{where}: distillation.substeps", distillation.substeps, 1, 1000)
     for name in ("vdg", "random_frame", "interpolate", "loop", "dropout", "last_lr", "equivariance"):
         check_number(f"{where}: {name}", getattr(stage, name), 0, 1)
-    for name in ("lr", "anchor"):
+    for name in ("lr", "anchor", "adversarial"):
         check_number(f"{where}: {name}", getattr(stage, name), 0)
     return stage
 

@@ -15,6 +15,7 @@ from ..devices import DTYPES, pick_device, pick_training_dtype
 from ..errors import InputError
 from .checkpointing import checkpoint_stages
 from .clips import Clips
+from .critic import Critic
 from .distillation import distillation_loss
 from .evaluate import evaluate
 from .generate import Dials
@@ -169,7 +170,7 @@ class Trainer:
         return True
 
     def _step(
-        self, stage: Stage, shares: "_Shares", heads: TowerHeads | None, optimiser: Optimiser, step: int
+        self, stage: Stage, shares: "_Shares", heads: nn.Module | None, optimiser: Optimiser, step: int
     ) -> tuple[Tensor, dict[str, Any]]:
         total = torch.zeros((), device=self.device)
         figures: dict[str, Any] = {}
@@ -179,9 +180,10 @@ class Trainer:
             match stage.objective:
                 case "autoencoder":
                     before = self.before if stage.anchor else None
-                    loss, figures = autoencoder_loss(self.model, batch, stage, rows, before)
+                    critic = heads if isinstance(heads, Critic) else None
+                    loss, figures = autoencoder_loss(self.model, batch, stage, rows, before, critic)
                 case "towers":
-                    assert heads is not None
+                    assert isinstance(heads, TowerHeads)
                     loss, figures = towers_loss(self.model, heads, batch, rows)
                 case "distillation":
                     assert self.lora is not None
@@ -198,16 +200,19 @@ class Trainer:
     def _latents(self, clips: Clips, numbers: range) -> Any:
         return encode_clips(self.model, clips, [(self.recipe.seed, "latents", number) for number in numbers])
 
-    def _trainable(self, stage: Stage, heads: TowerHeads | None) -> dict[str, nn.Parameter]:
+    def _trainable(self, stage: Stage, heads: nn.Module | None) -> dict[str, nn.Parameter]:
         if self.lora is not None:
             return {f"lora.{name}": parameter for name, parameter in self.lora.named_parameters()}
         chosen = self.model.select(stage.train)
         return chosen | ({} if heads is None else {f"heads.{name}": p for name, p in heads.named_parameters()})
 
-    def _heads(self, stage: Stage) -> TowerHeads | None:
+    def _heads(self, stage: Stage) -> nn.Module | None:
+        """What learns beside the model in a stage, and is not kept."""
+        torch.manual_seed(seed_of(self.recipe.seed, "heads"))
+        if stage.objective == "autoencoder" and stage.adversarial:
+            return Critic().to(self.device)
         if stage.objective != "towers":
             return None
-        torch.manual_seed(seed_of(self.recipe.seed, "heads"))
         projector = self.model.part("projector").config
         return TowerHeads(self.model.part("text").config.width, projector.output_dim, projector.queries).to(self.device)
 
