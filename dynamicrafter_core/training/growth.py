@@ -46,6 +46,11 @@ def grow(part: PartName, loaded: nn.Module, given: Mapping[str, Any]) -> nn.Modu
         )
     for name, tensor in new.items():
         if name in old:
+            if tensor.shape != old[name].shape:
+                raise InputError(
+                    f"The recipe's grown {part} has {name} of shape {list(tensor.shape)}, the loaded one "
+                    f"{list(old[name].shape)}; add new levels before the loaded ones, as wide as the first of them."
+                )
             tensor.data.copy_(old[name])
     if isinstance(grown, Autoencoder):
         _begin(grown, set(old))

@@ -106,6 +106,11 @@ def test_a_grown_file_does_not_grow_again(taught: Path, tmp_path: Path) -> None:
         ),
         ({"text": {"layers": 3}}, "layers of a loaded text cannot grow"),
         ({"unet": {"attention_levels": []}}, r"lacks \d+ of the loaded one's tensors, such as .*: give them and more"),
+        (
+            {"autoencoder": {"channel_mult": [2, 1, 2]}},
+            r"grown autoencoder has .* add new levels before the loaded ones",
+        ),
+        ({"autoencoder": {"channel_mult": [2]}}, r"grown autoencoder lacks \d+ of the loaded one's tensors"),
         ({"unet": {"attention_level": [0]}}, "unknown setting: 'attention_level'"),
         ({"control": {"depth": 1}}, "grows a control, and its initial files have none; they have"),
     ],
