@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from .clips import Clips, extents_of, pick
-from .motions import RATES, find_motion, find_motions, rates_of
+from .motions import RATES, find_motion, rates_of
 from .picture_clips import PictureClips
 from .seeds import generator
 from .things import Thing, find_things
@@ -56,8 +56,7 @@ class ThingClips:
     ) -> None:
         """`pack`: a file of packed pictures instead of the one in the cache; `font`: a file instead of the installed one. `first`:
         number of the first clip. `window_of`: pixels; show only the middle of pictures this large, at their speed."""
-        subjects = {motion.subject for motion in find_motions(tuple(motions))}
-        if not subjects <= {"object", "any"} or not set(motions) <= {*MOVES, "still"}:
+        if not set(motions) <= {*MOVES, "still"}:
             raise InputError(f"A thing's motions are {', '.join(MOVES)} and still; {', '.join(motions)} was given.")
         self.behind = PictureClips(
             height, width, frames, ("still",), (), fs=fs, seed=seed, pack=pack, first=first, window_of=window_of
