@@ -1,7 +1,9 @@
 """Faults put where torture must find them: a surface for each kind, of whose trials a third goes wrong."""
 
+import contextlib
 import ctypes
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +58,17 @@ LINKED_WRITE = _planted(_silently(lambda room: _through_a_link(room)))
 PROCESS = _planted(_silently(lambda room: os.system("true")))
 CODE = _planted(_silently(lambda room: canary.sing("planted")))
 MEMORY = _planted(lambda room: bytearray(2**33))
+
+
+HARMLESS = _planted(_silently(lambda room: _probe(room)))
+
+
+def _probe(room: Room) -> None:
+    """Asks whether files could be made there, and makes none: what the rules must let pass."""
+    with contextlib.suppress(NotADirectoryError):
+        (room.victim / "below-a-file").mkdir()
+    with tempfile.TemporaryFile(dir=room.given):
+        pass
 
 
 def _without_events(room: Room) -> None:

@@ -84,6 +84,12 @@ def test_a_planted_fault_is_found(fault: str, told: str, drive: Callable) -> Non
 
 
 @pytest.mark.slow
+def test_a_probe_that_changes_nothing_is_no_finding(drive: Callable) -> None:
+    tally = drive("tests.planted:HARMLESS", range(6), 60.0)
+    assert tally.found == [] and tally.tried == 6
+
+
+@pytest.mark.slow
 def test_a_planted_hang_is_found(drive: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from benchmarks.torture import runner
 

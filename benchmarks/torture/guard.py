@@ -33,6 +33,7 @@ _CHANGES = {  # event -> which of its arguments are paths that change
     "os.link": (1,),
     "os.symlink": (1,),
 }
+_OPENS = ("writes", "makes")  # a file that is there, or none yet
 _FOLLOWS_NONE = getattr(os, "O_NOFOLLOW", 0)
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -70,11 +71,13 @@ class Guard:
     def _check_path(self, path: Any, how: str) -> None:
         if path is None or isinstance(path, int):  # an open file, which had its own event
             return
-        if how == "writes" and os.path.isdir(path):  # a probe whether a file could be made there, which leaves none
+        if how in _OPENS and os.path.isdir(path):  # a probe whether a file could be made there, which leaves none
             return
         # What is removed, renamed or made is the name itself; what is opened is what a link leads to.
         name = os.fsdecode(path)
         folder, base = os.path.split(os.path.abspath(name))
+        if how == "os.mkdir" and not os.path.isdir(folder):  # which the system refuses
+            return
         real = os.path.realpath(name) if how == "writes" else os.path.join(os.path.realpath(folder), base)
         if (
             real != os.devnull

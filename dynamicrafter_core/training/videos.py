@@ -113,10 +113,12 @@ def find_items(path: Path) -> list[Item]:
 def _in_tar(path: Path) -> list[Item]:
     """Members of one key (the name up to its first dot) belong together, as webdataset has it."""
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, "r:") as archive:  # uncompressed: members are read in place
             members = [(m.name, m.offset_data, m.size) for m in archive.getmembers() if m.isfile()]
     except (tarfile.TarError, OSError) as error:
-        raise InputError(f"{path} cannot be read as a tar file ({error}); pack the videos again.") from error
+        raise InputError(
+            f"{path} cannot be read as an uncompressed tar file ({error}); pack the videos again, uncompressed."
+        ) from error
     groups: dict[str, dict[str, tuple[int, int]]] = {}
     for name, offset, size in members:
         folder, _, base = name.rpartition("/")

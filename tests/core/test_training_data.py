@@ -64,6 +64,14 @@ def test_a_tar_as_webdataset_writes_it_gives_the_same_clips(folder: Path, tmp_pa
     assert clips.captions == plain.captions
 
 
+def test_a_compressed_tar_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    """What its members' places say holds for the decompressed file alone."""
+    with tarfile.open(tmp_path / "shard.tar", "w:gz") as archive:
+        archive.add(folder, "videos")
+    with pytest.raises(InputError, match=r"shard.tar cannot be read as an uncompressed tar file .*uncompressed\.$"):
+        VideoClips(tmp_path / "shard.tar", 16, 16, 4)
+
+
 def test_every_video_comes_once_before_any_comes_again(folder: Path) -> None:
     source = VideoClips(folder, 16, 16, 4)
     for turn in range(4):
