@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..models.autoencoder import Autoencoder, Downsample, Upsample
-from ..models.blocks import Stage
 from ..models.parts import build
+from ..models.resblock import ResBlock
 from ..models.unet import VideoUNet
+from ..models.unet_config import UNetConfig
 from ..part_names import PartName
 from .initial import initialise, silence_block
 
 # A part's figures that may grow. Everything else would change the shape of what is loaded, or what it does.
 GROWING: Mapping[str, tuple[str, ...]] = {
-    "unet": ("attention_levels", "init_attention"),
+    "unet": ("attention_levels", "init_attention", "res_blocks"),
     "autoencoder": ("res_blocks", "channel_mult"),
 }
 
@@ -54,7 +55,22 @@ def grow(part: PartName, loaded: nn.Module, given: Mapping[str, Any]) -> nn.Modu
             tensor.data.copy_(old[name])
     if isinstance(grown, Autoencoder):
         _begin(grown, set(old))
+    elif isinstance(grown, VideoUNet):
+        _pass_on(grown, set(old))
     return grown
+
+
+@torch.no_grad()
+def _pass_on(unet: VideoUNet, old: set[str]) -> None:
+    """New residual blocks give what came before them, and nothing of the skip that they take."""
+    place = dict(_places(unet))
+    for name, layer in unet.named_modules():
+        skip = f"{name}.skip_connection"
+        if isinstance(layer, ResBlock) and f"{_renamed(skip, place)}.weight" not in old:
+            for parameter in layer.skip_connection.parameters():
+                parameter.zero_()
+                if parameter.ndim > 1:
+                    nn.init.dirac_(parameter)
 
 
 @torch.no_grad()
@@ -85,19 +101,39 @@ def _by_place(module: nn.Module) -> dict[str, Tensor]:
 def _places(module: nn.Module) -> Iterator[tuple[str, str]]:
     """What growth would number anew, by what it does not change.
 
-    Of a UNet, each layer of a stage by its kind: a stage has one of each, but for the middle's two. Of an autoencoder, each level by
-    how far it is from the latents.
+    Of a UNet, each stage as below, and each layer of a stage by its kind: a stage has one of each, but for the middle's two. Of an
+    autoencoder, each level by how far it is from the latents.
     """
     if isinstance(module, VideoUNet):
-        for name, stage in module.named_modules():
-            if isinstance(stage, Stage) and name != "middle_block":
-                yield from (
-                    (f"{name}.{index}.", f"{name}.{type(layer).__name__}.") for index, layer in enumerate(stage)
-                )
+        for name, place in _stages(module.config):
+            for index, layer in enumerate(module.get_submodule(name).children()):
+                yield f"{name}.{index}.", f"{place}.{type(layer).__name__}."
     elif isinstance(module, Autoencoder):
         levels = len(module.config.channel_mult)
         for name in ("encoder.down", "decoder.up"):
             yield from ((f"{name}.{level}.", f"{name}.from latents {levels - level}.") for level in range(levels))
+
+
+def _stages(config: UNetConfig) -> Iterator[tuple[str, str]]:
+    """A UNet's stages by level and part. On the way up, the first takes what comes from the level below, the others a skip of their own.
+
+    A new one on the way down comes last in its level, where its skip, at first a copy of the one before, goes to the first on the way up.
+    """
+    blocks, levels = config.res_blocks, len(config.channel_mult)
+    yield "input_blocks.0", "start"
+    if config.init_attention:
+        yield "init_attn", "start attention"
+    for level in range(levels):
+        first = level * (blocks + 1)
+        yield from ((f"input_blocks.{1 + first + index}", f"down {level} block {index}") for index in range(blocks))
+        if level + 1 < levels:
+            yield f"input_blocks.{1 + first + blocks}", f"down {level} end"
+        first = (levels - 1 - level) * (blocks + 1)
+        yield f"output_blocks.{first}", f"up {level} start"
+        yield from (
+            (f"output_blocks.{first + index}", f"up {level} block {blocks - 1 - index}") for index in range(1, blocks)
+        )
+        yield f"output_blocks.{first + blocks}", f"up {level} end"
 
 
 def _renamed(name: str, moved: Mapping[str, str]) -> str:

@@ -11,11 +11,12 @@ from training_recipes import only, small_recipe
 from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.training.clips import ProceduralClips
+from dynamicrafter_core.training.growth import grow
 from dynamicrafter_core.training.model import Model, align_latents, latents_before, make_model, save_model
 from dynamicrafter_core.training.trainer import Trainer
 
 CPU = torch.device("cpu")
-GROWN = {"unet": {"attention_levels": [0, 1]}, "autoencoder": {"res_blocks": 2}}
+GROWN = {"unet": {"attention_levels": [0, 1], "res_blocks": 2}, "autoencoder": {"res_blocks": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,17 @@ def test_a_grown_model_does_what_the_loaded_one_did(taught: Path) -> None:
             torch.equal(a, b) for a, b in zip((mean, logvar), grown.part("autoencoder").encode(pixels), strict=True)
         )
         assert torch.equal(plain.part("autoencoder").decode(mean), grown.part("autoencoder").decode(mean))
+
+
+def test_a_unet_that_has_grown_and_learned_grows_again(taught: Path) -> None:
+    plain, again = (loaded(taught, grow={"unet": {"res_blocks": 2}}) for _ in range(2))
+    for model in (plain, again):
+        torch.manual_seed(3)
+        for parameter in model.part("unet").parameters():
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+    again.parts["unet"] = grow("unet", again.part("unet"), {"res_blocks": 4})
+    assert len(again.part("unet").input_blocks) == len(plain.part("unet").input_blocks) + 4
+    assert torch.equal(answer(plain), answer(again))
 
 
 def test_an_autoencoder_of_one_more_level_begins_near_the_loaded_one(taught: Path) -> None:
