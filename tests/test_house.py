@@ -20,7 +20,7 @@ MODULE_OF = {"open_clip_torch": "open_clip", "pillow": "PIL"}  # where the name 
 LONGEST_FILE = 400
 FLOORS = (  # of the core, from the ground up: a module imports from its own floor and from those below
     {"__init__", "errors"},
-    {"atomic", "checks", "devices", "part_names"},
+    {"atomic", "checks", "devices", "part_names", "tensor_files", "text_files"},
     {"models", "diffusion", "media"},
     {"camera", "strokes"},
     {"families"},

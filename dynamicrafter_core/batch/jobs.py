@@ -14,6 +14,7 @@ from ..errors import InputError, one_line
 from ..families import Mode
 from ..media.images import SUFFIXES
 from ..pipeline.keywords import MODEL_KEYS, OPTION_KEYS, Model, content_of, keyword, read_model, read_options, typed
+from ..text_files import read_text
 
 FORMATS = ("mp4", "gif", "png")
 MODES: tuple[str, ...] = get_args(Mode)
@@ -198,12 +199,7 @@ def read_jobs(
         return list(Reader(path, common).read((name, {"image": name}) for name in pictures))
     if not os.path.isfile(path):
         raise InputError(f"{path} does not exist; give a .jsonl or .csv file of jobs, or a folder of pictures.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error}); save it as UTF-8.") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    text = read_text(path)
     entries = list(_csv(path, text) if path.suffix.lower() == ".csv" else _json_lines(path, text))
     if entries and isinstance(entries[0][1], Mapping) and set(entries[0][1]) == {"defaults"}:
         where, head = entries.pop(0)

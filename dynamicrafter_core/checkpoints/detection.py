@@ -127,7 +127,7 @@ def read_own_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
     """This project's entry: {"family": name, "figures": {field: value}, part name: {config field: value}}."""
     try:
         own = json.loads(metadata.get("dynamicrafter", "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         own = {}
     return own if isinstance(own, dict) else {}
 

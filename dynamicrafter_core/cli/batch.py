@@ -120,7 +120,7 @@ def pair(text: str) -> tuple[str, Any]:
         raise InputError(f"--set is {text!r}; give a key and a value, such as steps=25.")
     try:
         return key, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return key, value
 
 

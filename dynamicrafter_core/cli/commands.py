@@ -1,6 +1,7 @@
 """What the subcommands do, once their arguments are read."""
 
 import json
+import os
 import re
 import sys
 from argparse import Namespace
@@ -99,7 +100,7 @@ def _keyframe(text: str, usual: int) -> "Keyframe":
     """ "a.png@24:0.5": the picture, its frame, and its strength."""
     from ..pipeline.keyframes import Keyframe
 
-    if Path(text).exists():  # a file may be called anything
+    if os.path.exists(text):  # a file may be called anything
         return Keyframe(text, usual)
     match = re.fullmatch(r"(.+)@(\d+)(?::([\d.]+))?", text)
     if match is None:

@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..media.colour import MATCHES, Match
 from ..pipeline.keywords import MODEL_KEYS, OPTION_KEYS, Model, keyword, read_model, read_options, typed
 from ..pipeline.settings import MOST_FRAMES
+from ..text_files import read_text
 
 Transition = Literal["cut", "dissolve", "continue", "morph"]
 TRANSITIONS: tuple[Transition, ...] = get_args(Transition)
@@ -84,11 +85,7 @@ def read_script(
     path = Path(source)
     if not os.path.isfile(path):
         raise InputError(f"{path} does not exist; give a film's script, a .json or a text file.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error}); save it as UTF-8.") from error
-    return parse_script(text, path.name, path.parent, defaults)
+    return parse_script(read_text(path), path.name, path.parent, defaults)
 
 
 def parse_script(

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ..atomic import check_writable, written_whole
+from ..atomic import cannot_write, check_writable
 from ..errors import InputError
+from ..tensor_files import write_tensors
 from .takes import Take
 
 HANDED_ON = 4  # last frames that the next take may begin with
@@ -28,7 +28,10 @@ class Store:
         check_writable(self.folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file, and the takes need a folder; give another one.")
-        self.folder.mkdir(exist_ok=True)
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
 
     def names(self, takes: Sequence[Take], pictures: Mapping[str, bytes]) -> list[str]:
         """A file name for each; one that goes on has the take before among its origins. `pictures`: their contents."""
@@ -53,8 +56,7 @@ class Store:
         held = {"frames": frames.contiguous()}
         if latents is not None:
             held["latents"] = latents[:, -HANDED_ON:].contiguous()
-        with written_whole(self._path(name)) as part:
-            save_file(held, part)
+        write_tensors(self._path(name), held)
 
     def frames(self, name: str) -> Tensor:
         with safe_open(self._path(name), "pt") as file:

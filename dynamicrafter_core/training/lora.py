@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ..checks import check_integer, check_number
 from ..errors import InputError
 from ..models.transformers import TemporalTransformer
+from ..tensor_files import write_tensors
 from .model import Model
 from .seeds import seed_of
-from .tensor_files import write_tensors
 
 LAYERS = ("spatial", "temporal")
 

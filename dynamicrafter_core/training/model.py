@@ -22,11 +22,11 @@ from ..models.layer_kinds import temporal_layers
 from ..models.parts import CONFIGS, build
 from ..models.transformers import TemporalAttention
 from ..part_names import PARTS, PREFIXES, PartName
+from ..tensor_files import write_tensors
 from .growth import grow
 from .initial import initialise
 from .recipe import Recipe, recipes_folder
 from .seeds import seed_of
-from .tensor_files import write_tensors
 
 _COUNTS, _MOST_LAYERS, _MOST = ("layers", "depth", "res_blocks"), 256, 2**20  # of a recipe's figures
 _MOST_NUMBERS = 10**11

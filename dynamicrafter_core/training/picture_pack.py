@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..tensor_files import write_tensors
 from .picture_files import PictureFile, find_picture_files
-from .tensor_files import write_tensors
 
 STILL_SIDE, CLIP_SIDE = 192, 80  # pixels of the shorter side
 MOST_FRAMES = 48  # of a clip

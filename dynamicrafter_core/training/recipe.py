@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from ..checks import check_integer, check_number, is_of, kind_of
 from ..errors import InputError
+from ..text_files import read_text
 
 Objective = Literal["autoencoder", "towers", "diffusion", "distillation"]
 OBJECTIVES = ("autoencoder", "towers", "diffusion", "distillation")
@@ -122,11 +123,9 @@ def read_recipe(given: str | os.PathLike[str]) -> Recipe:
     if not os.path.isfile(path):
         known = ", ".join(sorted(entry.stem for entry in recipes_folder().glob("*.json")))
         raise InputError(f"There is no recipe {os.fspath(given)!r}; give a JSON file, or one of {known}.")
+    text = read_text(path)
     try:
-        text = path.read_text(encoding="utf-8")
         raw = json.loads(text)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}.") from error
     if not isinstance(raw, dict):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..atomic import cannot_write, written_whole
 from ..errors import InputError
-from .tensor_files import write_tensors
+from ..tensor_files import write_tensors
 
 
 @dataclass

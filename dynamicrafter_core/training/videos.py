@@ -149,6 +149,10 @@ def _decoded(read: Callable[[], bytes], name: object) -> Callable[[], str]:
             return read().decode("utf-8")
         except UnicodeDecodeError as error:
             raise InputError(f"{name} is not UTF-8 text ({error}); save the caption as UTF-8.") from error
+        except OSError as error:
+            raise InputError(
+                f"{name} cannot be read ({error.strerror}); check its permissions and its disk."
+            ) from error
 
     return decoded
 

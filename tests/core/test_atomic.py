@@ -10,7 +10,8 @@ import torch
 from dynamicrafter_core import atomic
 from dynamicrafter_core.atomic import only_here
 from dynamicrafter_core.errors import InputError
-from dynamicrafter_core.training.tensor_files import write_tensors
+from dynamicrafter_core.film.store import Store
+from dynamicrafter_core.tensor_files import write_tensors
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links and locks are a POSIX system's here")
 
@@ -55,4 +56,6 @@ def test_tensors_on_a_full_disk_are_refused_as_all_else(tmp_path: Path, monkeypa
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(InputError, match="cannot be written .*no space left on device"):
         write_tensors(tmp_path / "m.safetensors", {"a": torch.ones(1)}, {})
+    with pytest.raises(InputError, match="cannot be written .*no space left on device"):
+        Store(tmp_path, {}).save("take", torch.ones(1, 1, 1, 3), None)
     assert os.listdir(tmp_path) == []

@@ -7,7 +7,7 @@ import torch
 from golden import manifest
 from tiny import tiny_configs, tiny_shapes
 
-from dynamicrafter_core.checkpoints.detection import detect
+from dynamicrafter_core.checkpoints.detection import detect, read_own_metadata
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.families import FAMILIES
 from dynamicrafter_core.part_names import PREFIXES
@@ -90,6 +90,11 @@ def test_the_file_name_or_its_folders_tell_the_twins_apart(filename, name):
 
 def test_a_folder_that_only_happens_to_hold_a_number_tells_nothing():
     assert detect(manifest("dynamicrafter_512"), filename="/data/job-1024/interp/model.ckpt").ambiguous
+
+
+@pytest.mark.parametrize("entry", ["[" * 100_000, "{", "[1]"])
+def test_metadata_of_our_own_that_is_no_object_says_nothing(entry):
+    assert read_own_metadata({"dynamicrafter": entry}) == {}
 
 
 def test_structure_outweighs_metadata_and_file_name():

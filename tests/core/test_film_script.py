@@ -1,6 +1,7 @@
 """A film's script as text and as JSON, what is wrong with one, the takes it becomes, and how clips are joined."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,12 @@ def test_a_missing_picture_or_script_is_named(tmp_path: Path) -> None:
     (tmp_path / "story.txt").write_bytes(b"\xff\xfe a | b")
     with pytest.raises(InputError, match="is not UTF-8 text"):
         read_script(tmp_path / "story.txt")
+
+
+@pytest.mark.skipif(not os.path.isfile("/proc/self/mem"), reason="a file that Linux has, and that nobody can read")
+def test_a_script_that_cannot_be_read_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match="/proc/self/mem cannot be read"):
+        read_script("/proc/self/mem")
 
 
 def test_a_long_shot_is_a_chain_of_takes() -> None:

@@ -145,4 +145,6 @@ def test_the_command_line_reads_frames_and_strengths(
     assert settings["keyframes"] == [[0, 1], [8, 0.5], [23, 1]] and settings["prompt"] == ["x", "y"]
     assert main(["keyframes", "a.png", "b.png@0", *asked]) == 2
     assert capsys.readouterr().err == "dynamicrafter: two keyframes are at frame 0; give each its own.\n"
+    assert main(["keyframes", "a.png", "9" * 5000, *asked]) == 2
+    assert "999" in capsys.readouterr().err
     assert main(["keyframes", "a.png", "b.png@4:1.2.3", *asked]) == 2

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..atomic import written_whole
+from .atomic import written_whole
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with written_whole(path) as part:
         try:
-            save_file(dict(tensors), part, dict(metadata))
+            save_file(dict(tensors), part, None if metadata is None else dict(metadata))
         except SafetensorError as error:  # which its library makes of the system's own
             raise OSError(str(error)) from error
