@@ -16,7 +16,7 @@ from random import Random
 from typing import Any
 
 from .mutation import altered, name, number, text, value
-from .runner import ROOT, Found, Tally
+from .runner import ROOT, START, Found, Tally
 from .surface import LIMIT
 
 WORKFLOWS = ROOT / "workflows" / "api"
@@ -136,5 +136,5 @@ def ended(server: Any, prompt_id: str) -> dict[str, Any] | None:
             if stopped:
                 return None
             ask(server, "/interrupt", {})
-            until, stopped = time.monotonic() + 6 * LIMIT, True
+            until, stopped = time.monotonic() + START, True  # between two steps, and on a busy machine those are long
         time.sleep(0.05)
