@@ -6,7 +6,7 @@ A bad figure is refused here, before anything is loaded; what is merely unwise g
 import difflib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -313,7 +313,8 @@ def _windows(family: Family, given: Mapping[str, Any]) -> Windows | None:
 
 def _then(given: Mapping[str, Any], frames: int, windows: Windows | None) -> tuple[str, ...]:
     prompts = given.get("then", ())
-    if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
+    several = isinstance(prompts, Sequence) and not isinstance(prompts, str)
+    if not several or not all(isinstance(prompt, str) for prompt in prompts):
         raise InputError(f"then is {prompts!r}; give a list of prompts.")
     for prompt in prompts:
         check_text("then", prompt)

@@ -221,6 +221,7 @@ def test_a_distilled_model_has_windows_too(model_of: Callable[[str], Path], spy:
         ({"window": 4, "stride": 0}, "stride is 0; give a whole number from 1 to 64"),
         ({"then": ["b"]}, r"then is \['b'\] and window is missing"),
         ({"window": 4, "then": "b"}, "then is 'b'; give a list of prompts"),
+        ({"window": 4, "then": 3}, "then is 3; give a list of prompts"),
         ({"window": 16, "then": ["b"]}, "2 prompts share a clip of 16 frames"),
         ({"window": 4, "fuse": "mean"}, "fuse is 'mean'; give pyramid, flat, overlap-linear"),
         ({"overlap": 2}, "overlap is 2 and window is missing"),
