@@ -30,7 +30,7 @@ def besiege(seconds: float, seed: int, on_finding: Callable[[Found], object]) ->
     import hosts
     import standins
 
-    tally = Tally()
+    tally, lost = Tally(), False
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
         base = Path(folder) / "base"
         base.mkdir()
@@ -39,24 +39,31 @@ def besiege(seconds: float, seed: int, on_finding: Callable[[Found], object]) ->
             standins.shorten(json.loads(path.read_text(encoding="utf-8")), 1)
             for path in sorted(WORKFLOWS.glob("*.json"))
         ]
-        with comfyui.ComfyUI(hosts.find_host(), base, "--cpu") as server:
-            before, begun = files_of(base), time.monotonic()
-            while time.monotonic() < begun + seconds:
-                number = seed + tally.tried
-                chance = Random(f"api, seed {number}")
-                whole = chance.choice(right)
-                prompt = wrong_prompt(whole, chance)
-                outcome, told = attempt(server, prompt, unlinked(whole, prompt))
-                if files_of(base) != before:
-                    outcome, told = "finding", f"changes {min(files_of(base) ^ before)}"
-                tally.outcomes[outcome] += 1
-                if outcome == "finding":
-                    tally.found.append(Found(number, told))
-                    on_finding(tally.found[-1])
-                if server.process.poll() is not None:
-                    break
-            tally.seconds = time.monotonic() - begun
+        begun = time.monotonic()
+        while time.monotonic() < begun + seconds and not lost:
+            with comfyui.ComfyUI(hosts.find_host(), base, "--cpu") as server:
+                before = files_of(base)
+                while time.monotonic() < begun + seconds and not queue_ended(server.log()):
+                    number = seed + tally.tried
+                    chance = Random(f"api, seed {number}")
+                    whole = chance.choice(right)
+                    prompt = wrong_prompt(whole, chance)
+                    outcome, told = attempt(server, prompt, unlinked(whole, prompt))
+                    if files_of(base) != before:
+                        outcome, told = "finding", f"changes {min(files_of(base) ^ before)}"
+                    tally.outcomes[outcome] += 1
+                    if outcome == "finding":
+                        tally.found.append(Found(number, told))
+                        on_finding(tally.found[-1])
+                    if lost := server.process.poll() is not None:
+                        break
+        tally.seconds = time.monotonic() - begun
     return tally
+
+
+def queue_ended(log: str) -> bool:
+    """The host's worker dies of some prompts, such as one with a node that lacks its inputs; the server needs a new start then."""
+    return "in prompt_worker" in log
 
 
 def files_of(base: Path) -> set[str]:
@@ -104,6 +111,9 @@ def attempt(server: Any, prompt: Any, loose: bool) -> tuple[str, str]:
         return "finding", f"the server is gone: {error}"
     entry = ended(server, queued["prompt_id"])
     if entry is None:
+        trace = server.log()[said:]
+        if queue_ended(trace):
+            return ("finding", f"the queue ends: {trace[-300:]!r}") if "custom_nodes" in trace else ("refused", "")
         return "finding", "the server does not stop what it was told to stop"
     for kind, message in entry["status"]["messages"]:
         if kind == "execution_error":
@@ -133,7 +143,7 @@ def ended(server: Any, prompt_id: str) -> dict[str, Any] | None:
         if entry and entry.get("status", {}).get("status_str"):
             return entry
         if time.monotonic() > until:
-            if stopped:
+            if stopped or queue_ended(server.log()):
                 return None
             ask(server, "/interrupt", {})
             until, stopped = time.monotonic() + START, True  # between two steps, and on a busy machine those are long
