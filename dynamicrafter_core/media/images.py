@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Fit = Literal["crop", "pad", "stretch"]
 FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # of the pictures in a folder
+LONGEST_SIDE = 16384  # of a clip in pixels, as in ComfyUI
 
 _FAR_LONGER = 16
 _MOST_PIXELS = 2**25  # of a larger picture blocks are averaged: as floats it is four times its size in the file
@@ -100,8 +101,11 @@ def _middle(image: Tensor, side: int, ratio: float) -> Tensor:
 def check_size(width: int, height: int, multiple: int = 64) -> None:
     """Frames are latents of an eighth of their size, which the UNet halves three times: sides are multiples of 64."""
     for name, side in (("width", width), ("height", height)):
-        if isinstance(side, bool) or not isinstance(side, int) or side < 1:
-            raise InputError(f"{name} is {side!r}; give a whole number of pixels divisible by {multiple}, such as 512.")
+        if isinstance(side, bool) or not isinstance(side, int) or not 0 < side <= LONGEST_SIDE:
+            raise InputError(
+                f"{name} is {side!r}; give a whole number of pixels, at most {LONGEST_SIDE} and divisible by {multiple}, "
+                "such as 512."
+            )
     if width % multiple or height % multiple:
         near_width, near_height = round_size(width, height, multiple)
         raise InputError(

@@ -28,7 +28,7 @@ from .initial import initialise
 from .recipe import Recipe, recipes_folder
 from .seeds import seed_of
 
-_COUNTS, _MOST_LAYERS, _MOST = ("layers", "depth", "res_blocks"), 256, 2**20  # of a recipe's figures
+_COUNTS, _MOST_LAYERS, _MOST = ("layers", "depth", "res_blocks"), 64, 2**20  # of a recipe's figures
 _MOST_NUMBERS = 10**11
 GROUPS = ("unet.spatial", "unet.temporal", "unet.vdg")
 _ROWS = 32768  # of attention at once: CUDA's kernels take no more than 65535

@@ -59,6 +59,7 @@ def test_what_a_variant_cannot_do_is_refused(
         ({"width": 26, "height": 16}, "26x16.*4.*28x16|26x16.*4.*24x16"),
         ({"width": 24}, "height is missing"),
         ({"width": 0, "height": 16}, "width is 0"),
+        ({"width": 16, "height": 10**400}, "height is 1000.*at most 16384"),
         ({"fit": "tile"}, "fit is 'tile'"),
         ({"fps": 0}, "fps is 0"),
         ({"start_step": 1001}, "start step is 1001"),

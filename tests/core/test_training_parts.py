@@ -324,7 +324,7 @@ def test_attention_in_portions_is_the_same(monkeypatch: pytest.MonkeyPatch) -> N
         ({"figures": {"unet": {}}}, "figures have the unet"),
         ({"model": {"unet": {"model_channels": "8"}}}, "unet has the model_channels '8'; give a whole number"),
         ({"model": {"text": {"heads": 0}}}, "text cannot be built with these figures"),
-        ({"model": {"text": {"layers": 10**9}}}, "text: layers is 1000000000; give a number from 0 to 256"),
+        ({"model": {"text": {"layers": 10**9}}}, "text: layers is 1000000000; give a number from 0 to 64"),
         ({"model": {"vision": {"wings": 2}}}, "vision has an unknown setting: 'wings'"),
         ({"lora": {"rank": "2"}}, "LoRA's rank is '2'"),
     ],
