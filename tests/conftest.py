@@ -22,6 +22,7 @@ LONG_FILES = (
     "test_documents_run.py",
 )
 NO_NETWORK = Path(__file__).parent / "no_network"
+RAYS_OWN = "/ray/dashboard/dashboard.py"  # asks which cloud it runs in, and reports even that it shall report nothing
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,15 +50,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if session.config.getoption("--no-network") and Path(os.environ["NO_NETWORK"]).read_text(encoding="utf-8"):
+    if session.config.getoption("--no-network") and any(RAYS_OWN not in line for line in asked()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def asked() -> list[str]:
+    return sorted(set(Path(os.environ["NO_NETWORK"]).read_text(encoding="utf-8").splitlines()))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if config.getoption("--no-network"):
-        asked = sorted(set(Path(os.environ["NO_NETWORK"]).read_text(encoding="utf-8").splitlines()))
-        terminalreporter.section(f"asked for the network: {len(asked)}")
-        terminalreporter.line("\n".join(asked) or "nothing did")
+        terminalreporter.section(f"asked for the network: {len(asked())}")
+        terminalreporter.line("\n".join(asked()) or "nothing did")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

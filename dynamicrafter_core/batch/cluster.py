@@ -5,6 +5,7 @@ process, only the models' paths. Files are written here alone, so that no two pr
 """
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,8 @@ def _connect(address: str) -> Any:
         raise InputError(f"Ray cannot be loaded ({error}); run 'pip install \"dynamicrafter[ray]\"'.") from error
     if not ray.is_initialized():
         where = None if address == "local" else address
+        if where is None:  # a cluster of its own reports to nobody, unless told to
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

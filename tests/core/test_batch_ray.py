@@ -12,6 +12,7 @@ from PIL import Image
 from ray_nodes import Node, end, two_nodes, workers
 
 from dynamicrafter_core import render
+from dynamicrafter_core.batch.cluster import _connect
 from dynamicrafter_core.media.frames import read_clip
 from dynamicrafter_core.media.saving import read_settings
 
@@ -66,3 +67,20 @@ def test_a_lost_worker_and_a_lost_node_lose_no_clip(
     again = list(render(jobs, tmp_path / "out", ray=address))
     assert sorted(result.state for result in again) == ["failed", *10 * ["kept"]]
     assert not list((tmp_path / "out").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("address", "set_before", "then"), [("local", None, "0"), ("local", "1", "1"), ("auto", None, None)]
+)
+def test_a_cluster_of_its_own_reports_to_nobody_unless_told_to(
+    address: str, set_before: str | None, then: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str | None] = []
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", set_before or "")
+    if set_before is None:
+        monkeypatch.delenv("RAY_USAGE_STATS_ENABLED")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **given: told.append(given["address"]))
+    _connect(address)
+    assert told == [None if address == "local" else address]
+    assert os.environ.get("RAY_USAGE_STATS_ENABLED") == then

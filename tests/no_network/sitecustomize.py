@@ -17,12 +17,21 @@ _ADDRESS = {
 }
 
 
-def is_loopback(host: object) -> bool:
+def is_here(host: object) -> bool:
+    """Loopback, or another address of this machine: one that a socket can be bound to."""
     if host in (None, "", b"", "localhost", b"localhost"):
         return True
     try:
-        return ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host).is_loopback  # type: ignore[arg-type]
+        address = ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host)  # type: ignore[arg-type]
     except ValueError:
+        return False
+    import socket
+
+    try:
+        with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+        return True
+    except OSError:
         return False
 
 
@@ -36,7 +45,7 @@ def hear(event: str, given: tuple[Any, ...]) -> None:
         host = address[0]
     else:
         return  # a path: a socket of this machine
-    if is_loopback(host):
+    if is_here(host):
         return
     with open(os.environ["NO_NETWORK"], "a", encoding="utf-8") as file:
         file.write(f"{event} {address!r} by {' '.join(sys.argv[:3]) or sys.executable}\n")
