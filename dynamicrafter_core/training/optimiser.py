@@ -1,4 +1,4 @@
-"""AdamW on full-precision copies of the weights, and their running average.
+"""AdamW, or Muon for the matrices, on full-precision copies of the weights, and their running average.
 
 The model computes in its own precision (bf16 halves the traffic and doubles the speed); what is learned in a step is often less
 than bf16 can tell from nothing, so the weights that learn are float32. Of several processes each keeps these for its own share of
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from . import muon
 from .ranks import Ranks
 from .recipe import Stage
 
@@ -38,6 +39,8 @@ class Optimiser:
                 "exp_avg": torch.zeros_like(master),
                 "exp_avg_sq": torch.zeros_like(master),
             }
+        named = [(self.names[index], master) for index, master in zip(self.own, self.masters, strict=True)]
+        self.matrices = [master for name, master in named if stage.optimiser == "muon" and muon.is_matrix(name, master)]
 
     def collect(self) -> None:
         """Add what a backward pass left to the step's gradient."""
@@ -54,6 +57,10 @@ class Optimiser:
             torch._foreach_mul_(self.gradients, min(1.0, self.stage.clip_norm / (norm + 1e-6)))
             for master, index in zip(self.masters, self.own, strict=True):
                 master.grad = self.gradients[index]
+            for master in self.matrices:
+                assert master.grad is not None
+                muon.step(master, master.grad, self.adam.state[master], rate, self.stage.weight_decay)
+                master.grad = None  # so that Adam passes it over
             for group in self.adam.param_groups:
                 group["lr"] = rate
             self.adam.step()

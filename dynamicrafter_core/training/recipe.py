@@ -53,6 +53,7 @@ class Stage:
     micro: int = 0  # clips at once; the rest is accumulated. 0: all
     reuse: int = 1  # steps that a batch's latents serve, each with new noise
 
+    optimiser: Literal["adamw", "muon"] = "adamw"  # muon: of convolutions and linear layers; the rest learns by AdamW
     lr: float = 1e-4
     warmup: int = 100
     decay: Literal["cosine", "constant"] = "cosine"
