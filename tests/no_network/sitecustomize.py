@@ -25,6 +25,8 @@ def is_here(host: object) -> bool:
         address = ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host)  # type: ignore[arg-type]
     except ValueError:
         return False
+    if address.is_multicast or address.packed[-1] == 255:  # to many machines, though a socket can be bound to it
+        return False
     import socket
 
     try:
