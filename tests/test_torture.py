@@ -135,8 +135,8 @@ assert disk.judged(planted.LEAVES_BEHIND, out, {}, status) == ("finding", ".mode
 
 def test_a_wrong_report_of_a_batch_is_found(drive: Callable, tmp_path: Path) -> None:
     from benchmarks.torture.cluster import wrong_report
-    from dynamicrafter_core.batch.render import Result
     from dynamicrafter_core.batch.report import Report
+    from dynamicrafter_core.batch.result import Result
 
     def write(*results: Result) -> None:
         report = Report(tmp_path, 3)

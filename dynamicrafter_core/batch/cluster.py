@@ -18,8 +18,8 @@ from ..atomic import written_whole
 from ..errors import InputError
 from ..pipeline.clip import Clip
 from .jobs import Job
-from .render import Result, failed, in_words, read_ahead
-from .work import JOB_KEY, Worker
+from .result import Result, failed, in_words
+from .work import JOB_KEY, Worker, read_pictures
 
 LOST = 20  # times that a worker may be lost under one job before the job counts as failed
 POLL = 1.0  # seconds between looks at whether to stop
@@ -37,7 +37,7 @@ def render_on_ray(jobs: list[Job], folder: Path, address: str, retries: int, sto
         while idle and waiting and not stop.is_set():
             job, worker = waiting.pop(0), idle.pop(0)
             try:
-                pictures, fingerprint = read_ahead(job)
+                pictures, fingerprint = read_pictures(job)
             except (InputError, OSError) as error:
                 idle.insert(0, worker)
                 yield failed(job, f"{job.where}: {in_words(error)}")

@@ -2,38 +2,22 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ..atomic import check_writable, only_here
 from ..checks import check_integer
 from ..errors import InputError
-from ..media.images import read_image
 from ..media.saving import read_settings
-from ..pipeline.clip import Clip
 from .jobs import Job, Refused, read_jobs
+from .result import Result, failed
 from .work import JOB_KEY, Worker, check_settings
 
 if TYPE_CHECKING:
     from ..pipeline.progress import Progress
 
-AHEAD = 2  # jobs whose pictures are read while another one is made, and clips that wait to be written
-
-
-@dataclass(frozen=True)
-class Result:
-    number: int
-    name: str
-    where: str
-    state: Literal["made", "kept", "failed"]  # kept: made by an earlier run
-    path: Path | None = None
-    error: str | None = None
-    seconds: float = 0.0
-    settings: Mapping[str, Any] | None = None
+MOST_AT_ONCE = 64
 
 
 def render(
@@ -43,6 +27,7 @@ def render(
     defaults: Mapping[str, Any] | None = None,
     device: str = "auto",
     retries: int = 0,
+    at_once: int | None = None,
     ray: str | None = None,
     stop: Event | None = None,
     on_progress: "Progress | None" = None,
@@ -51,11 +36,15 @@ def render(
 
     jobs      a .jsonl or .csv file, a folder of pictures, or a list of mappings; `defaults` stand behind each
     retries   how often a job is tried again that failed for another reason than what it asks for
+    at_once   clips that are made at the same time, each with its own copy of the model and its share of the CPU's threads;
+              None: one, and of small models on a CPU one to a thread, up to four
     ray       the address of a Ray cluster, or "local" for one on this machine, in place of this process
     stop      set it, and no further job begins
     """
     read = read_jobs(jobs, defaults)
-    return render_jobs(read, out, device=device, retries=retries, ray=ray, stop=stop, on_progress=on_progress)
+    return render_jobs(
+        read, out, device=device, retries=retries, at_once=at_once, ray=ray, stop=stop, on_progress=on_progress
+    )
 
 
 def render_jobs(
@@ -64,19 +53,24 @@ def render_jobs(
     *,
     device: str = "auto",
     retries: int = 0,
+    at_once: int | None = None,
     ray: str | None = None,
     stop: Event | None = None,
     on_progress: "Progress | None" = None,
 ) -> Iterator[Result]:
     """Of jobs that `read_jobs` has read."""
     retries = check_integer("retries", retries, 0, 100)
+    if at_once is not None:
+        at_once = check_integer("at_once", at_once, 1, MOST_AT_ONCE)
+        if ray is not None:
+            raise InputError("at_once is for this machine alone, and ray is given too; leave one of them out.")
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise InputError(f"The folder {folder} cannot be made ({error}); give another.") from error
     check_writable(folder / "results.jsonl")
-    return _alone(folder, _render(read, folder, Worker(device), retries, ray, stop or Event(), on_progress))
+    return _alone(folder, _render(read, folder, Worker(device), retries, at_once, ray, stop or Event(), on_progress))
 
 
 def _alone(folder: Path, results: Iterator[Result]) -> Iterator[Result]:
@@ -89,6 +83,7 @@ def _render(
     folder: Path,
     worker: Worker,
     retries: int,
+    at_once: int | None,
     ray: str | None,
     stop: Event,
     on_progress: "Progress | None",
@@ -120,7 +115,11 @@ def _render(
 
         yield from render_on_ray(todo, folder, ray, retries, stop)
     else:
-        yield from render_here(todo, folder, worker, retries, stop, on_progress)
+        from .here import clips_at_once, render_here
+
+        count = clips_at_once(accepted, worker) if at_once is None else at_once
+        workers = [worker, *(Worker(worker.device) for _ in range(count - 1))]
+        yield from render_here(todo, folder, workers, retries, stop, on_progress)
 
 
 def by_model(jobs: list[Job]) -> list[Job]:
@@ -142,64 +141,3 @@ def already_made(job: Job, folder: Path) -> Result | None:
     if settings[JOB_KEY] != job.fingerprint():
         return None
     return Result(job.number, job.name, job.where, "kept", path, settings=settings)
-
-
-def failed(job: Job, error: str, seconds: float = 0.0) -> Result:
-    return Result(job.number, job.name, job.where, "failed", error=error, seconds=seconds)
-
-
-def render_here(
-    jobs: list[Job], folder: Path, worker: Worker, retries: int, stop: Event, on_progress: "Progress | None"
-) -> Iterator[Result]:
-    """The next jobs' pictures are read, and the last clips written, while one is made."""
-    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
-        ahead = {job.number: reading.submit(read_ahead, job) for job in jobs[:AHEAD]}
-        written: list[Future[Result]] = []
-        for index, job in enumerate(jobs):
-            if stop.is_set():
-                break
-            for later in jobs[index + 1 : index + 1 + AHEAD]:
-                ahead.setdefault(later.number, reading.submit(read_ahead, later))
-            begun = monotonic()
-            try:
-                pictures, fingerprint = ahead.pop(job.number).result()
-                clip = _tried(job, worker, pictures, retries, on_progress)
-            except Exception as error:
-                yield failed(job, f"{job.where}: {in_words(error)}", monotonic() - begun)
-                continue
-            written.append(writing.submit(_write, job, clip, fingerprint, folder, begun))
-            while written and (written[0].done() or len(written) > AHEAD):
-                yield written.pop(0).result()
-        yield from (each.result() for each in written)
-
-
-def read_ahead(job: Job) -> tuple[list[Any], str]:
-    """The job's pictures, and its fingerprint before it is made: what changes on the disk afterwards is another job's."""
-    return [read_image(path) for path in job.images], job.fingerprint()
-
-
-def _tried(job: Job, worker: Worker, pictures: list[Any], retries: int, on_progress: "Progress | None") -> Clip:
-    for left in range(retries, -1, -1):
-        try:
-            return worker.make(job, pictures, on_progress)
-        except InputError:
-            raise
-        except Exception:
-            if not left:
-                raise
-    raise AssertionError("the loop returns or raises")
-
-
-def _write(job: Job, clip: Clip, fingerprint: str, folder: Path, begun: float) -> Result:
-    settings = {**clip.settings, JOB_KEY: fingerprint}
-    path = folder / job.file
-    try:
-        Clip(clip.frames, clip.fps, settings).save(path)
-    except Exception as error:
-        return failed(job, f"{job.where}: {in_words(error)}", monotonic() - begun)
-    return Result(job.number, job.name, job.where, "made", path, seconds=monotonic() - begun, settings=settings)
-
-
-def in_words(error: BaseException) -> str:
-    """Refusals are sentences; of anything else the kind is told too."""
-    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"

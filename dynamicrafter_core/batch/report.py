@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..atomic import written_whole
-from .render import Result
+from .result import Result
 
 PAUSE = 2.0  # seconds between two writings while the batch runs
 OPEN = 20  # failures that may stand above the clips unfolded

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..camera.camera import Camera
 from ..errors import InputError
+from ..media.images import read_image
 from ..pipeline.clip import Clip
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.settings import settle
@@ -58,6 +59,11 @@ class Worker:
             given.append(Camera(**job.guide) if isinstance(job.guide, Mapping) else job.guide)
         options = {**job.options, "on_progress": on_progress}
         return getattr(pipeline, job.mode)(*given, prompt=job.prompt, **options)
+
+
+def read_pictures(job: Job) -> tuple[list[Any], str]:
+    """The job's pictures, and its fingerprint before it is made: what changes on the disk afterwards is another job's."""
+    return [read_image(path) for path in job.images], job.fingerprint()
 
 
 def check_settings(jobs: list[Job], worker: Worker, refuse: Callable[[Job, str], None]) -> list[Job]:

@@ -16,8 +16,8 @@ from .terminal import notes
 
 DESCRIPTION = """\
 Make many clips, from a .jsonl or .csv file of jobs or from a folder of pictures. The same command resumes a batch
-that was stopped or killed: finished jobs are not made again. Press Ctrl-C once to stop after the current clip, twice to
-stop at once.
+that was stopped or killed: finished jobs are not made again. Press Ctrl-C once to stop after the clips being made,
+twice to stop at once.
 """
 EXAMPLE = """\
 example:
@@ -58,6 +58,13 @@ def add_arguments(subparsers: Any) -> None:
         help="retries for jobs that fail although their input is right (default: 0)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        metavar="N",
+        help="clips to make at the same time, each with its own copy of the model (default: 1; small models on a CPU: "
+        "one to a thread, up to 4)",
+    )
     parser.add_argument("--ray", metavar="ADDRESS", help="a Ray cluster: host:port, auto, or local")
     parser.add_argument("--check", action="store_true", help="check all jobs and make none")
     parser.add_argument("--quiet", action="store_true", help="no progress: only what failed")
@@ -84,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.out,
             device=arguments.device,
             retries=arguments.retries,
+            at_once=arguments.at_once,
             ray=arguments.ray,
             stop=stop,
             on_progress=line.step,
@@ -179,7 +187,9 @@ def stopping(stop: Event, line: Line) -> Iterator[None]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        line.tell("Stopping after this clip; the same command resumes from here. Ctrl-C again stops at once.")
+        line.tell(
+            "Stopping after the clips being made; the same command resumes from here. Ctrl-C again stops at once."
+        )
 
     previous = {each: signal.signal(each, once) for each in (signal.SIGINT, signal.SIGTERM)}
     try:

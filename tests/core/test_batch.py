@@ -1,26 +1,18 @@
 """Many clips: jobs read and checked, made once whatever ends the run, and told about in files."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
-import repository
+from batch_files import lines, pixels, with_pictures
 from micro import ANIMATE, FRAMES, INTERPOLATE, picture
 from PIL import Image
 
 from dynamicrafter_core import render
-from dynamicrafter_core.atomic import only_here
 from dynamicrafter_core.batch.jobs import Job, Refused, read_jobs
-from dynamicrafter_core.batch.render import Result
 from dynamicrafter_core.batch.work import Worker
 from dynamicrafter_core.cli.main import main
 from dynamicrafter_core.errors import InputError
@@ -35,23 +27,12 @@ pytestmark = pytest.mark.slow
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Four pictures, and the working directory."""
     monkeypatch.chdir(tmp_path)
-    for number in range(4):
-        Image.fromarray(picture(number)).save(tmp_path / f"p{number}.png")
-    return tmp_path
+    return with_pictures(tmp_path)
 
 
 @pytest.fixture
 def model(model_of: Callable[[str], Path]) -> str:
     return str(model_of(ANIMATE))
-
-
-def lines(path: Path, *entries: Any) -> Path:
-    path.write_text("".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in entries))
-    return path
-
-
-def pixels(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.mp4"))}
 
 
 def test_a_job_is_what_the_pipeline_makes_of_the_same_words(folder: Path, model: str) -> None:
@@ -274,7 +255,15 @@ def test_the_report_tells_all_and_trusts_nobody(folder: Path, model: str, capsys
 
 
 @pytest.mark.parametrize(
-    "given", [["--set", "steps"], ["--set", "stepz=1"], ["--retries", "-1"], ["--ray", "nowhere:1"]]
+    "given",
+    [
+        ["--set", "steps"],
+        ["--set", "stepz=1"],
+        ["--retries", "-1"],
+        ["--at-once", "0"],
+        ["--at-once", "2", "--ray", "local"],
+        ["--ray", "nowhere:1"],
+    ],
 )
 def test_the_command_refuses_bad_options_in_a_sentence(
     given: list[str], folder: Path, model: str, capsys: pytest.CaptureFixture[str]
@@ -286,89 +275,6 @@ def test_the_command_refuses_bad_options_in_a_sentence(
     assert main(["batch", str(path), "-o", "out", *given]) == 2
     said = capsys.readouterr().err.strip()
     assert said.startswith("dynamicrafter: ") and len(said.splitlines()) == 1
-
-
-def test_stopping_finishes_the_clip_and_leaves_the_rest(folder: Path, model: str) -> None:
-    jobs = [{"image": f"p{n}.png", "steps": 1, "model": model} for n in range(4)]
-    stop, made = Event(), []
-    for result in render(jobs, "out", stop=stop, on_progress=lambda *_: stop.set()):
-        made.append(result.number)
-    assert made == [1] and len(pixels(Path("out"))) == 1
-    assert [result.state for result in render(jobs, "out")] == ["kept", "made", "made", "made"]
-
-
-def test_two_batches_do_not_share_a_folder(folder: Path, model: str) -> None:
-    Path("out").mkdir()
-    with only_here(Path("out")), pytest.raises(InputError, match="is being written by another process"):
-        list(render([{"image": "p0.png", "steps": 1, "model": model}], "out"))
-    assert not list(Path("out").iterdir())
-
-
-def start(folder: Path, model: str, jobs: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "dynamicrafter_core", "batch", str(jobs), "-o", "out", "-m", model]
-    environ = {**os.environ, "PYTHONPATH": str(repository.ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def wait_for(count: int, out: Path, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 120
-    while len(list(out.glob("*.mp4"))) < count and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.01)
-
-
-def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_files(folder: Path, model: str) -> None:
-    jobs = lines(folder / "jobs.jsonl", *({"image": f"p{n % 4}.png", "steps": 2, "seed": n} for n in range(8)))
-    assert start(folder, model, jobs).wait(300) == 0
-    expected = pixels(folder / "out")
-    assert len(expected) == 8
-    (folder / "out").rename(folder / "whole")
-    for count in (1, 3, 6):
-        process = start(folder, model, jobs)
-        wait_for(count, folder / "out", process)
-        time.sleep(0.05)
-        process.kill()
-        process.wait(60)
-        made = pixels(folder / "out")
-        assert count <= len(made) < 8
-        assert all(expected[name] == content for name, content in made.items())  # whole, each of them
-    assert start(folder, model, jobs).wait(300) == 0
-    assert pixels(folder / "out") == expected
-    left = {path.name for path in (folder / "out").iterdir()} - set(expected)
-    assert left == {"report.html", "results.jsonl"}
-    assert (folder / "out" / "results.jsonl").read_text() == (folder / "whole" / "results.jsonl").read_text()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
-def test_ctrl_c_once_finishes_the_clip(folder: Path, model: str) -> None:
-    jobs = lines(folder / "jobs.jsonl", *({"image": "p0.png", "steps": 20, "seed": n} for n in range(30)))
-    process = start(folder, model, jobs)
-    wait_for(1, folder / "out", process)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(120) == 3
-    made = len(pixels(folder / "out"))
-    assert 1 <= made < 30
-    assert not list((folder / "out").glob(".*"))
-    entries = (folder / "out" / "results.jsonl").read_text().splitlines()
-    assert len(entries) == made
-
-
-def test_results_of_any_order_are_the_same_files(folder: Path, model: str) -> None:
-    jobs = [{"image": f"p{n}.png", "steps": 1, "seed": n, "model": model, "name": f"n{n}"} for n in range(3)]
-    list(render(jobs, "forward"))
-    results: list[Result] = list(render(jobs[::-1], "backward"))
-    assert len(results) == 3 and pixels(Path("forward")) == pixels(Path("backward"))
-
-
-def test_a_picture_that_changes_while_its_clip_is_made_makes_it_again(folder: Path, model: str) -> None:
-    jobs = [{"image": f"p{n}.png", "steps": 1, "model": model} for n in range(2)]
-    changed = []
-
-    def change(*_: object) -> None:
-        if not changed:
-            changed.append(Image.fromarray(picture(9)).save("p0.png"))
-
-    assert [result.state for result in render(jobs, "out", on_progress=change)] == ["made", "made"]
-    assert {result.number: result.state for result in render(jobs, "out")} == {1: "made", 2: "kept"}
 
 
 def test_half_a_character_is_refused_and_the_report_written(folder: Path, model: str) -> None:

@@ -8,8 +8,8 @@ import browser
 import numpy as np
 import pytest
 
-from dynamicrafter_core.batch.render import Result
 from dynamicrafter_core.batch.report import OPEN, Report
+from dynamicrafter_core.batch.result import Result
 from dynamicrafter_core.media.saving import save_clip
 
 CLIPS = 60
