@@ -23,10 +23,10 @@ from ..errors import InputError
 from ..tensor_files import write_tensors
 from .picture_files import PictureFile, find_picture_files
 
-STILL_SIDE, CLIP_SIDE = 192, 80  # pixels of the shorter side
+STILL_SIDE, CLIP_SIDE = 320, 128  # pixels of the shorter side
 MOST_FRAMES = 48  # of a clip
 _LONGEST = 2.0  # the longer side, of the shorter one; the middle is kept
-_QUALITY = 95
+_STILL_QUALITY, _CLIP_QUALITY = 92, 75  # of WebP; a camera looks at a part of a still
 _ALIKE = 0.97  # correlation of thumbnails: the same picture under another name
 _THUMB = 12
 
@@ -140,7 +140,9 @@ def _encode(frames: np.ndarray) -> Tensor:
     from PIL import Image
 
     held = io.BytesIO()
-    Image.fromarray(frames.reshape(-1, *frames.shape[2:])).save(held, "WEBP", quality=_QUALITY)
+    Image.fromarray(frames.reshape(-1, *frames.shape[2:])).save(
+        held, "WEBP", quality=_STILL_QUALITY if len(frames) == 1 else _CLIP_QUALITY
+    )
     return torch.frombuffer(bytearray(held.getvalue()), dtype=torch.uint8)
 
 

@@ -24,7 +24,7 @@ from dynamicrafter_core.training.sources import make_source
 from dynamicrafter_core.training.trainer import Trainer
 
 
-def drawn(seed: int, height: int = 200, width: int = 240) -> np.ndarray:
+def drawn(seed: int, height: int = 400, width: int = 480) -> np.ndarray:
     """Blots of many sizes."""
     dice = np.random.default_rng(seed)
     layers = [
@@ -44,7 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[PictureFile]:
     folder = tmp_path_factory.mktemp("pictures")
     for number in range(3):
         Image.fromarray(drawn(number)).save(folder / name_of(False, number))
-    shots = [Image.fromarray(np.roll(drawn(7, 100, 100), 2 * step, 1)) for step in range(20)]
+    shots = [Image.fromarray(np.roll(drawn(7, 160, 160), 3 * step, 1)) for step in range(20)]
     shots[0].save(folder / name_of(False, 3), save_all=True, append_images=shots[1:], duration=50)
     Image.fromarray(drawn(9)).save(folder / name_of(True, 0))
     Image.fromarray(drawn(0)).save(folder / name_of(True, 1))
@@ -72,11 +72,11 @@ def test_the_split_is_by_the_templates_name() -> None:
 def test_packed_pictures_say_where_they_come_from(pack: Path, files: list[PictureFile]) -> None:
     pictures = {picture.packed.name: picture for picture in read_pack(pack)}
     clip, still = pictures[name_of(False, 3) + "#clip"], pictures[name_of(False, 1)]
-    assert clip.frames.shape == (20, 3, 80, 80) and clip.packed.rate == 20
-    assert still.frames.shape == (1, 3, 192, 230) and still.packed.rate == 0
+    assert clip.frames.shape == (20, 3, 128, 128) and clip.packed.rate == 20
+    assert still.frames.shape == (1, 3, 320, 384) and still.packed.rate == 0
     assert still.packed.source == "drawn 1, MIT" and still.packed.title == "A title"
     assert still.packed.checksum == next(f for f in files if f.path.name == still.packed.name).checksum()
-    wanted = np.asarray(Image.fromarray(drawn(1)).resize((230, 192), Image.LANCZOS))
+    wanted = np.asarray(Image.fromarray(drawn(1)).resize((384, 320), Image.LANCZOS))
     assert np.abs(still.frames[0].permute(1, 2, 0).numpy().astype(int) - wanted).mean() < 3
 
 
