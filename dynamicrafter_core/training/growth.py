@@ -29,13 +29,7 @@ GROWING: Mapping[str, tuple[str, ...]] = {
 
 def grow(part: PartName, loaded: nn.Module, given: Mapping[str, Any]) -> nn.Module:
     """A new module with the loaded one's weights where it had such; `given` are the figures to change, already checked."""
-    known = GROWING.get(part, ())
-    if wrong := [name for name in given if name not in known]:
-        growing = "; ".join(f"{part}: {', '.join(names)}" for part, names in GROWING.items())
-        raise InputError(
-            f"The {wrong[0]} of a loaded {part} cannot grow; these can: {growing}. To train a new {part}, give its "
-            "figures in `model`."
-        )
+    check_growing(part, given)
     config: Any = loaded.config
     grown = build(replace(config, **given), None, "cpu")
     initialise(part, grown)
@@ -58,6 +52,16 @@ def grow(part: PartName, loaded: nn.Module, given: Mapping[str, Any]) -> nn.Modu
     elif isinstance(grown, VideoUNet):
         _pass_on(grown, set(old))
     return grown
+
+
+def check_growing(part: PartName, given: Mapping[str, Any]) -> None:
+    known = GROWING.get(part, ())
+    if wrong := [name for name in given if name not in known]:
+        growing = "; ".join(f"{part}: {', '.join(names)}" for part, names in GROWING.items())
+        raise InputError(
+            f"The {wrong[0]} of a loaded {part} cannot grow; these can: {growing}. To train a new {part}, give its "
+            "figures in `model`."
+        )
 
 
 @torch.no_grad()

@@ -23,9 +23,9 @@ from ..models.parts import CONFIGS, build
 from ..models.transformers import TemporalAttention
 from ..part_names import PARTS, PREFIXES, PartName
 from ..tensor_files import write_tensors
-from .growth import grow
+from .growth import check_growing, grow
 from .initial import initialise
-from .recipe import Recipe, recipes_folder
+from .recipe import Recipe, Stage, recipes_folder
 from .seeds import seed_of
 
 _COUNTS, _MOST_LAYERS, _MOST = ("layers", "depth", "res_blocks"), 64, 2**20  # of a recipe's figures
@@ -110,7 +110,7 @@ def load_model(
     return Model(checkpoint.family, {name: checkpoint.load(name, dtype, device) for name in checkpoint.parts})
 
 
-def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Model:
+def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype, *, grown: bool = True) -> Model:
     """The recipe's model on `device`: parts of its initial files, and new ones where it gives figures instead."""
     family = find_family(recipe.family)
     parts: dict[PartName, nn.Module] = {}
@@ -126,28 +126,65 @@ def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Mode
         module = build(_configure(part, given), None, "cpu")
         initialise(part, module)
         parts[part] = module.to(device=device, dtype=dtype)
-    for name, given in recipe.grow.items():
+    for name in recipe.grow:
         if name not in parts or name in recipe.model:
             raise InputError(
                 f"The recipe grows a {name}, and its initial files have none; they have {', '.join(parts)}."
             )
-        part = name  # type: ignore[assignment]
-        _configure(part, {**asdict(_config(parts[part])), **given})
-        changed = {figure: tuple(value) if isinstance(value, list) else value for figure, value in given.items()}
-        torch.manual_seed(seed_of(recipe.seed, "initial", part))
-        parts[part] = grow(part, parts[part], changed).to(device=device, dtype=dtype)
     if not parts:
         raise InputError("The recipe gives neither initial files nor figures of a model; give one of them.")
     parts = {name: parts[name] for name in PARTS if name in parts}
     if recipe.causal is not None:
         look_back_alone(parts, recipe.causal)
     for module in parts.values():
-        module.requires_grad_(False).train()
-        for layer in module.modules():
-            if getattr(layer, "attention", None) is attend:
-                layer.attention = attend_in_rows  # type: ignore[assignment]
+        _make_trainable(module)
+    return change_model(Model(family, parts), recipe.grow if grown else {}, recipe.figures, recipe.seed)
+
+
+def check_changes(model: Model, stages: Sequence[Stage]) -> None:
+    """What stages will change, before hours have passed until the one that cannot."""
+    configs = {part: asdict(_config(module)) for part, module in model.parts.items()}
+    for stage in stages:
+        for name, given in stage.grow.items():
+            part = _growing_part(name, model)
+            _configure(part, {**configs[part], **given})
+            check_growing(part, given)
+            configs[part] |= given
+        _figures(stage.figures)
+
+
+def change_model(
+    model: Model, growing: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Any], seed: int
+) -> Model:
+    """With parts that have grown, and with these figures of the family record."""
+    parts = dict(model.parts)
+    for name, given in growing.items():
+        part = _growing_part(name, model)
+        _configure(part, {**asdict(_config(parts[part])), **given})
+        changed = {figure: tuple(value) if isinstance(value, list) else value for figure, value in given.items()}
+        kept = next(parts[part].parameters())
+        torch.manual_seed(seed_of(seed, "initial", part))
+        parts[part] = grow(part, parts[part], changed).to(device=kept.device, dtype=kept.dtype)
+        _make_trainable(parts[part])
+    family = replace(model.family, **_figures(figures))
+    if family.consistency:
+        raise InputError(
+            f"{family.title} is distilled from another model, which these stages cannot do; train VideoCrafter2 instead."
+        )
+    return Model(family, parts)
+
+
+def _growing_part(name: str, model: Model) -> PartName:
+    if name not in model.parts:
+        raise InputError(f"A stage grows a {name}, and the recipe's model has none; it has {', '.join(model.parts)}.")
+    part: PartName = name  # type: ignore[assignment]
+    return part
+
+
+def _figures(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the family record."""
     figures: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in recipe.figures.items()
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
     }
     hints = get_type_hints(Family)
     if unknown := sorted(set(figures) - set(hints)):
@@ -155,12 +192,14 @@ def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Mode
     for name, value in figures.items():
         if name in PARTS or not is_of(value, hints[name]):
             raise InputError(f"The recipe's figures have the {name} {value!r}; give {kind_of(hints[name])}.")
-    family = replace(family, **figures)
-    if family.consistency:
-        raise InputError(
-            f"{family.title} is distilled from another model, which these stages cannot do; train VideoCrafter2 instead."
-        )
-    return Model(family, parts)
+    return figures
+
+
+def _make_trainable(module: nn.Module) -> None:
+    module.requires_grad_(False).train()
+    for layer in module.modules():
+        if getattr(layer, "attention", None) is attend:
+            layer.attention = attend_in_rows  # type: ignore[assignment]
 
 
 def look_back_alone(parts: Mapping[PartName, nn.Module], causal: bool) -> None:

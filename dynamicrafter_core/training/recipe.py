@@ -64,6 +64,8 @@ class Stage:
     ema: float = 0.999
     checkpointing: bool = False  # less memory for more time
 
+    grow: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # part -> figures that change as it begins
+    figures: Mapping[str, Any] = field(default_factory=dict)  # of the family record, from here on
     data: Mapping[str, Any] = field(default_factory=dict)  # instead of what the recipe says of its data
     frames: int = 0  # 1: single frames, as a text-to-image model; 0: whole clips
     vdg: float = 1.0  # share of clips with the image's latent in the UNet's input; the others have its tokens alone
@@ -72,8 +74,10 @@ class Stage:
     loop: float = 0.0  # share of the interpolated clips that are played forth and back, to end where they began
     dropout: float = 0.05  # p: the text alone is dropped with p, both with p, and the image alone with p
     drop_both: bool = True  # False: where both would be dropped, the text alone is
-    align: bool = False  # True: an autoencoder's latents end as near to the initial one's as a linear map brings them
-    anchor: float = 0.0  # weight of an autoencoder's latents' distance from the initial one's, while it learns
+    align: bool = (
+        False  # True: an autoencoder's latents end as near to those before the stage as a linear map brings them
+    )
+    anchor: float = 0.0  # weight of an autoencoder's latents' distance from those before the stage, while it learns
     still: bool = False  # True: where the text alone is dropped, the clip is its image, which image guidance then holds
     timesteps: Timesteps = Timesteps()
     distillation: Distillation = Distillation()
@@ -94,7 +98,7 @@ class Recipe:
     model: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # part -> its config's figures
     grow: Mapping[str, Mapping[str, Any]] = field(
         default_factory=dict
-    )  # part -> figures of a loaded part that change, see growth.py
+    )  # part -> figures of a loaded part that change before the first stage, see growth.py
     figures: Mapping[str, Any] = field(default_factory=dict)  # of the family record, for this model
     initial: tuple[str, ...] = ()  # checkpoint files to start from; "embedded" is the model that comes with the package
     lora: Mapping[str, Any] | None = None  # train this small addition instead of the weights
@@ -145,6 +149,10 @@ def parse_recipe(raw: Mapping[str, Any], where: str = "The recipe", source: str 
     if recipe.lora is None and any(stage.objective == "distillation" for stage in stages):
         raise InputError(
             f'{where} distils without a LoRA, and the teacher is the model without its LoRA; add "lora": {{"rank": 8}}.'
+        )
+    if recipe.lora is not None and (growing := [stage.name for stage in stages if stage.grow]):
+        raise InputError(
+            f"{where} trains a LoRA, and the model under it grows in stage {growing[0]}; leave that grow out."
         )
     check_integer("seed", recipe.seed, 0, 2**63 - 1)
     return recipe

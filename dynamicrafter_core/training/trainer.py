@@ -2,9 +2,8 @@
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from .evaluate import evaluate
 from .generate import Dials
 from .inputs import encode_clips
 from .lora import attach_lora, save_lora
-from .model import Model, align_latents, make_model, normalise_latents, save_model
+from .model import Model, align_latents, change_model, check_changes, make_model, normalise_latents, save_model
 from .objectives import Rows, TowerHeads, autoencoder_loss, diffusion_loss, towers_loss
 from .optimiser import Optimiser
 from .ranks import Ranks, local_device
@@ -43,44 +42,57 @@ class Trainer:
         self.device = local_device(pick_device(device))
         self.ranks = Ranks(self.device)
         self.dtype = pick_training_dtype(recipe.precision, self.device)
-        self.model: Model = make_model(recipe, self.device, self.dtype)
-        self.before = self._initial_autoencoder()
-        self.schedule = self.model.family.schedule()
-        self.lora = attach_lora(self.model, recipe.lora, recipe.seed) if recipe.lora else None
+        self.model: Model = make_model(recipe, self.device, self.dtype, grown=False)
+        check_changes(self.model, recipe.stages)
         self.folder = RunFolder(folder, recipe.source)
         self.position = Position()
         self.samples: list[tuple[str, Tensor]] = []
         self.stopped = False
         self.so_far: Path | None = None  # the averaged weights of a run that was stopped
+        self.before: Model | None = None  # the autoencoder as the stage found it
         saved = self.folder.load()
         self.waiting: dict[str, Tensor] = {}  # of the optimiser, until its stage begins
         if saved is not None:
-            tensors, self.position = saved
-            self.model.load_state(
-                {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-            )
-            if self.lora is not None:
-                self.lora.load_state_dict(
-                    {n.removeprefix("lora."): t for n, t in tensors.items() if n.startswith("lora.")}
-                )
-            self.waiting = tensors
+            self.waiting, self.position = saved
             if self.ranks.first:
                 self.folder.forget_after(self.total)
+        for stage in recipe.stages[: self.position.stage]:
+            self._begin(stage)
+        if not self.position.step:
+            self._load_model()
+        if self.position.stage < len(recipe.stages):
+            self._begin(recipe.stages[self.position.stage])
+        if self.position.step:
+            self._load_model()
+        self.lora = attach_lora(self.model, recipe.lora, recipe.seed) if recipe.lora else None
+        if self.lora is not None and saved is not None:
+            self.lora.load_state_dict(_without("lora.", self.waiting))
         self.resumed_at = time.monotonic()
         self.seconds_before = self.position.seconds
 
-    def _initial_autoencoder(self) -> Any:
-        """As it was before any training and growth, for stages that align or anchor their latents."""
-        if not any(stage.align or stage.anchor for stage in self.recipe.stages):
-            return None
-        if not self.recipe.initial or "autoencoder" in self.recipe.model:
-            raise InputError(
-                "A stage aligns or anchors its latents to an initial autoencoder's, and the recipe has none; "
-                "leave align and anchor out."
-            )
-        grown = "autoencoder" in self.recipe.grow
-        model = make_model(replace(self.recipe, grow={}), self.device, self.dtype) if grown else self.model
-        return copy.deepcopy(model.part("autoencoder")).requires_grad_(False)
+    def _begin(self, stage: Stage) -> None:
+        """What a stage changes in the model before its first step."""
+        recipe, index = self.recipe, self.recipe.stages.index(stage)
+        self.before = None
+        if stage.align or stage.anchor:
+            learned = recipe.initial and "autoencoder" not in recipe.model
+            if not learned and not any(each.objective == "autoencoder" for each in recipe.stages[:index]):
+                raise InputError(
+                    f"Stage {stage.name} aligns or anchors its latents to those of an autoencoder that has learned "
+                    "nothing; leave align and anchor out."
+                )
+            found = copy.deepcopy(self.model.part("autoencoder")).requires_grad_(False)
+            self.before = Model(self.model.family, {"autoencoder": found})
+        growing = {**(recipe.grow if index == 0 else {}), **stage.grow}
+        self.model = change_model(self.model, growing, stage.figures, recipe.seed)
+        self.schedule = self.model.family.schedule()
+
+    def _load_model(self) -> None:
+        """From the state of a run that was stopped, where there is one."""
+        if self.waiting:
+            self.model.load_state(_without("model.", self.waiting))
+            if self.before is not None:
+                self.before.load_state(_without("before.", self.waiting))
 
     @property
     def total(self) -> int:
@@ -99,6 +111,8 @@ class Trainer:
                 return None
             self.position.stage, self.position.step = self.position.stage + 1, 0
             self._save({})
+            if self.position.stage < len(self.recipe.stages):
+                self._begin(self.recipe.stages[self.position.stage])
         return self.export(self.folder.path / "model.safetensors") if self.ranks.first else None
 
     def export(self, path: Path, averages: dict[str, Tensor] | None = None) -> Path:
@@ -125,9 +139,7 @@ class Trainer:
         optimiser = Optimiser(trained, stage, ranks)
         if self.waiting:
             if heads is not None:
-                heads.load_state_dict(
-                    {n.removeprefix("heads."): t for n, t in self.waiting.items() if n.startswith("heads.")}
-                )
+                heads.load_state_dict(_without("heads.", self.waiting))
             if self.position.step:
                 optimiser.load_state(self.waiting)
             self.waiting = {}
@@ -157,7 +169,9 @@ class Trainer:
             up = ranks.agree(self.stopped or (deadline is not None and time.monotonic() >= deadline))
             due = ranks.agree(time.monotonic() - saved_at >= recipe.save_seconds)
             if done < stage.steps and (up or due):
-                self._save({**optimiser.state(), **_prefixed("heads.", heads)})
+                before = {} if self.before is None else self.before.state()
+                kept = {f"before.{name}": tensor for name, tensor in before.items()}
+                self._save({**optimiser.state(), **_prefixed("heads.", heads), **kept})
                 saved_at = time.monotonic()
             if up and done < stage.steps:
                 shares.close()
@@ -179,7 +193,7 @@ class Trainer:
             rows: Rows = [(self.recipe.seed, stage.name, step, number) for number in numbers]
             match stage.objective:
                 case "autoencoder":
-                    before = self.before if stage.anchor else None
+                    before = self.before.part("autoencoder") if self.before is not None and stage.anchor else None
                     critic = heads if isinstance(heads, Critic) else None
                     loss, figures = autoencoder_loss(self.model, batch, stage, rows, before, critic)
                 case "towers":
@@ -224,8 +238,9 @@ class Trainer:
         if stage.objective == "autoencoder":
             clips = source("train", range(64))
             frames = clips.pixels[:, :, :: max(1, clips.pixels.shape[2] // 2)].transpose(1, 2).flatten(0, 1)
-            if stage.align:
-                align_latents(self.model.part("autoencoder"), self.before, frames.to(self.dtype))
+            if stage.align and self.before is not None:
+                found = self.before.part("autoencoder")
+                align_latents(self.model.part("autoencoder"), found, frames.to(self.dtype))
             normalise_latents(self.model.part("autoencoder"), frames.to(self.dtype))
 
     def _evaluate(self, stage: Stage, clips: Clips) -> None:
@@ -302,3 +317,8 @@ class _Shares:
 
 def _prefixed(prefix: str, module: nn.Module | None) -> dict[str, Tensor]:
     return {} if module is None else {prefix + name: tensor for name, tensor in module.state_dict().items()}
+
+
+def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

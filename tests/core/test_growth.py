@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from training_recipes import only, small_recipe
+from safetensors.torch import load_file
+from training_recipes import SMALL, only, small_recipe
 
 from dynamicrafter_core.checkpoints.checkpoint import load_checkpoint
 from dynamicrafter_core.errors import InputError
 from dynamicrafter_core.training.clips import ProceduralClips
 from dynamicrafter_core.training.growth import grow
 from dynamicrafter_core.training.model import Model, align_latents, latents_before, make_model, save_model
+from dynamicrafter_core.training.recipe import Recipe
 from dynamicrafter_core.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -213,6 +215,73 @@ def test_an_anchor_holds_latents_to_the_initial_ones(taught: Path, tmp_path: Pat
     assert far[10_000.0] < 0.5 * far[0.0]
 
 
-def test_without_an_initial_autoencoder_nothing_is_aligned(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="to an initial autoencoder's, and the recipe has none"):
+def test_to_an_autoencoder_that_has_learned_nothing_none_is_aligned(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="to those of an autoencoder that has learned nothing"):
         Trainer(only("autoencoder", align=True), tmp_path, "cpu")
+
+
+def growing_recipe() -> Recipe:
+    """Grows between two stages, its autoencoder for pictures of twice the size."""
+    stages = {stage["name"]: stage for stage in copy.deepcopy(SMALL["stages"])}
+    large: dict[str, Any] = {"data": {"height": 32, "width": 32}}
+    grown = {
+        **{**stages["autoencoder"], "name": "grown", "steps": 3, "anchor": 5.0, "align": True, **large},
+        "grow": {"autoencoder": {"channel_mult": [1, 1, 2]}, "unet": {"attention_levels": [0, 1]}},
+        "figures": {"width": 32, "height": 32},
+    }
+    after = {**stages["joint"], "name": "after", "steps": 2, **large}
+    return small_recipe(stages=[stages["autoencoder"], {**stages["joint"], "steps": 2}, grown, after], save_seconds=0)
+
+
+@pytest.mark.slow
+def test_a_stage_that_grows_the_model_resumes_as_if_never_stopped(tmp_path: Path) -> None:
+    recipe = growing_recipe()
+    file = Trainer(recipe, tmp_path / "whole", "cpu").run()
+    assert file is not None
+    checkpoint, whole = load_checkpoint(file), load_file(file)
+    assert (checkpoint.family.width, checkpoint.family.height) == (32, 32)
+    assert checkpoint.configs["autoencoder"].channel_mult == (1, 1, 2)  # type: ignore[union-attr]
+    assert checkpoint.configs["unet"].attention_levels == (0, 1)  # type: ignore[union-attr]
+    runs = 0
+    while (again := Trainer(recipe, tmp_path / "stopped", "cpu").run(minutes=0)) is None:
+        runs += 1
+    assert runs >= 4
+    killed = Trainer(recipe, tmp_path / "killed", "cpu")
+
+    def dying(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    begin = killed._begin
+    killed._begin = lambda stage: dying() if stage.name == "grown" else begin(stage)  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        killed.run()
+    resumed = Trainer(recipe, tmp_path / "killed", "cpu")
+    assert (resumed.position.stage, resumed.position.step) == (2, 0)
+    for other in (again, resumed.run()):
+        assert other is not None
+        made = load_file(other)
+        assert made.keys() == whole.keys() and all(torch.equal(made[name], whole[name]) for name in whole)
+
+
+def test_a_model_under_a_lora_does_not_grow_in_a_stage() -> None:
+    with pytest.raises(InputError, match="grows in stage autoencoder; leave that grow out"):
+        small_recipe(lora={"rank": 1}, stages=[{**SMALL["stages"][0], "grow": {"unet": {"res_blocks": 2}}}])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"grow": {"unet": {"model_channels": 16}}}, "model_channels of a loaded unet cannot grow"),
+        ({"grow": {"control": {"depth": 1}}}, "A stage grows a control, and the recipe's model has none; it has"),
+        ({"grow": {"unet": {"res_blocks": -1}}}, "res_blocks"),
+        ({"figures": {"widht": 16}}, "figures contain widht"),
+        ({"figures": {"width": "16"}}, "the width '16'; give"),
+    ],
+)
+def test_what_a_later_stage_cannot_change_is_said_before_the_first(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    stages = copy.deepcopy(SMALL["stages"])
+    stages[3].update(changes)
+    with pytest.raises(InputError, match=words):
+        Trainer(small_recipe(stages=stages), tmp_path, "cpu")
