@@ -22,18 +22,24 @@ from .initial import initialise, silence_block
 
 # A part's figures that may grow. Everything else would change the shape of what is loaded, or what it does.
 GROWING: Mapping[str, tuple[str, ...]] = {
-    "unet": ("attention_levels", "init_attention", "res_blocks"),
-    "autoencoder": ("res_blocks", "channel_mult"),
+    "unet": ("attention_levels", "init_attention", "res_blocks", "in_channels", "out_channels"),
+    "autoencoder": ("res_blocks", "channel_mult", "z_channels", "embed_dim"),
+}
+# Two figures that say how many channels a latent has.
+_CHANNELS: Mapping[str, tuple[str, str]] = {
+    "unet": ("in_channels", "out_channels"),
+    "autoencoder": ("z_channels", "embed_dim"),
 }
 
 
 def grow(part: PartName, loaded: nn.Module, given: Mapping[str, Any]) -> nn.Module:
     """A new module with the loaded one's weights where it had such; `given` are the figures to change, already checked."""
-    check_growing(part, given)
     config: Any = loaded.config
+    check_growing(part, config, given)
     grown = build(replace(config, **given), None, "cpu")
     initialise(part, grown)
     old, new = _by_place(loaded), _by_place(grown)
+    more_channels = any(name in given for name in _CHANNELS[part])
     if lost := sorted(set(old) - set(new)):
         raise InputError(
             f"The recipe's grown {part} lacks {len(lost)} of the loaded one's tensors, such as {lost[0]}; its figures are "
@@ -41,6 +47,8 @@ def grow(part: PartName, loaded: nn.Module, given: Mapping[str, Any]) -> nn.Modu
         )
     for name, tensor in new.items():
         if name in old:
+            if more_channels and (halves := _halves(part, name, config)):
+                old[name] = _with_more_channels(name, old[name], tensor, halves)
             if tensor.shape != old[name].shape:
                 raise InputError(
                     f"The recipe's grown {part} has {name} of shape {list(tensor.shape)}, the loaded one "
@@ -54,7 +62,8 @@ def grow(part: PartName, loaded: nn.Module, given: Mapping[str, Any]) -> nn.Modu
     return grown
 
 
-def check_growing(part: PartName, given: Mapping[str, Any]) -> None:
+def check_growing(part: PartName, config: Any, given: Mapping[str, Any]) -> None:
+    """`config`: the loaded part's."""
     known = GROWING.get(part, ())
     if wrong := [name for name in given if name not in known]:
         growing = "; ".join(f"{part}: {', '.join(names)}" for part, names in GROWING.items())
@@ -62,6 +71,55 @@ def check_growing(part: PartName, given: Mapping[str, Any]) -> None:
             f"The {wrong[0]} of a loaded {part} cannot grow; these can: {growing}. To train a new {part}, give its "
             "figures in `model`."
         )
+    first, second = _CHANNELS[part]
+    old, new = ({name: figures.get(name, getattr(config, name)) for name in (first, second)} for figures in ({}, given))
+    if new[first] * old[second] != new[second] * old[first] or new[first] < old[first]:
+        raise InputError(
+            f"The recipe's grown {part} has {first} {new[first]} and {second} {new[second]}; let both grow alike, from "
+            f"{old[first]} and {old[second]}."
+        )
+
+
+def _halves(part: PartName, name: str, config: Any) -> tuple[int, int] | None:
+    """Of a tensor whose shape depends on how many channels a latent has: how many things with such channels lie behind one another
+    in its rows and in its columns (a mean and its variance, a UNet's latent and its picture)."""
+    if part == "unet":
+        layers = {"start.Conv2d.weight": (0, config.in_channels // config.out_channels), "out.2.": (1, 0)}
+    else:
+        layers = {
+            "encoder.conv_out.": (2, 0),
+            "quant_conv.": (2, 2),
+            "post_quant_conv.": (1, 1),
+            "decoder.conv_in.weight": (0, 1),
+        }
+    return next((halves for layer, halves in layers.items() if name.startswith(layer)), None)
+
+
+@torch.no_grad()
+def _with_more_channels(name: str, old: Tensor, new: Tensor, halves: tuple[int, int]) -> Tensor:
+    """The old weights in a tensor for latents of more channels, which come after the old ones in each half.
+
+    An encoder's new channels are as its initialisation has them; what reads them begins with zeros, and what a UNet says of
+    them does too.
+    """
+    shape = [each if half else held for each, held, half in zip(new.shape, old.shape, (*halves, 0, 0), strict=False)]
+    said = name.startswith(("encoder", "quant"))
+    kept = new.clone() if said else old.new_zeros(shape)
+    if name == "post_quant_conv.weight":
+        nn.init.dirac_(kept)  # it hands them on, or nothing behind it would ever learn to read them
+    rows = _places_of(old.shape[0], kept.shape[0], halves[0] or 1)
+    if old.ndim == 1:
+        kept[rows] = old.to(kept)
+        return kept
+    if name == "quant_conv.weight":
+        kept[rows] = 0  # an old channel is said without the new ones
+    kept[rows[:, None], _places_of(old.shape[1], kept.shape[1], halves[1] or 1)] = old.to(kept)
+    return kept
+
+
+def _places_of(old: int, new: int, halves: int) -> Tensor:
+    """Where the old channels lie among the new ones: at the beginning of each half."""
+    return torch.cat([torch.arange(old // halves) + half * (new // halves) for half in range(halves)])
 
 
 @torch.no_grad()

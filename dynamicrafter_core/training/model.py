@@ -143,13 +143,13 @@ def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype, *, grow
 
 def check_changes(model: Model, stages: Sequence[Stage]) -> None:
     """What stages will change, before hours have passed until the one that cannot."""
-    configs = {part: asdict(_config(module)) for part, module in model.parts.items()}
+    configs = {part: _config(module) for part, module in model.parts.items()}
     for stage in stages:
         for name, given in stage.grow.items():
             part = _growing_part(name, model)
-            _configure(part, {**configs[part], **given})
-            check_growing(part, given)
-            configs[part] |= given
+            grown = _configure(part, {**asdict(configs[part]), **given})
+            check_growing(part, configs[part], given)
+            configs[part] = grown
         _figures(stage.figures)
 
 
@@ -172,6 +172,15 @@ def change_model(
             f"{family.title} is distilled from another model, which these stages cannot do; train VideoCrafter2 instead."
         )
     return Model(family, parts)
+
+
+def check_latents(model: Model) -> None:
+    """That the UNet reads the latents that the autoencoder makes."""
+    reads, makes = model.part("unet").config.out_channels, model.part("autoencoder").config.embed_dim
+    if reads != makes:
+        raise InputError(
+            f"The UNet reads latents of {reads} channels, and the autoencoder makes {makes}; let both grow alike."
+        )
 
 
 def _growing_part(name: str, model: Model) -> PartName:

@@ -81,7 +81,7 @@ def autoencoder_loss(
     figures = {"mse": error.detach(), "kl": kl.detach()}
     loss = error + stage.perceptual * 0.1 * perceptual_loss(made, pixels) + stage.kl * kl
     if before is not None:
-        held = LATENT_SCALE**2 * F.mse_loss(mean, wanted.float())
+        held = LATENT_SCALE**2 * F.mse_loss(mean[:, : wanted.shape[1]], wanted.float())
         loss, figures = loss + stage.anchor * held, {**figures, "anchor": held.detach()}
     if critic is not None:
         passing, judging = adversarial_loss(critic, made, pixels)

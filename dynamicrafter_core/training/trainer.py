@@ -20,7 +20,16 @@ from .evaluate import evaluate
 from .generate import Dials
 from .inputs import encode_clips
 from .lora import attach_lora, save_lora
-from .model import Model, align_latents, change_model, check_changes, make_model, normalise_latents, save_model
+from .model import (
+    Model,
+    align_latents,
+    change_model,
+    check_changes,
+    check_latents,
+    make_model,
+    normalise_latents,
+    save_model,
+)
 from .objectives import Rows, TowerHeads, autoencoder_loss, diffusion_loss, towers_loss
 from .optimiser import Optimiser
 from .ranks import Ranks, local_device
@@ -131,6 +140,8 @@ class Trainer:
     def _stage(self, stage: Stage, deadline: float | None) -> bool:
         """True when the stage is done, False when time is up."""
         recipe, ranks = self.recipe, self.ranks
+        if stage.objective in SAMPLED:
+            check_latents(self.model)
         source = make_source({**recipe.data, **stage.data}, recipe.seed, self.device)
         heads = self._heads(stage)
         trained = self._trainable(stage, heads)

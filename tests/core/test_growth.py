@@ -88,6 +88,44 @@ def test_an_autoencoder_of_one_more_level_begins_near_the_loaded_one(taught: Pat
         assert likeness(own, other) > 0.8
 
 
+def test_latents_of_more_channels_begin_with_the_loaded_ones(taught: Path, tmp_path: Path) -> None:
+    """And the new ones are written, read and predicted after a few steps."""
+    more = {"unet": {"in_channels": 12, "out_channels": 6}, "autoencoder": {"z_channels": 6, "embed_dim": 6}}
+    plain, grown = loaded(taught), loaded(taught, grow=more)
+    pixels = ProceduralClips(16, 16, 4)("train", range(4)).pixels[:, :, 0]
+    dice = torch.Generator().manual_seed(2)
+    x, concat = torch.randn(2, 6, 4, 8, 8, generator=dice), torch.randn(2, 6, 4, 8, 8, generator=dice)
+    rest = (
+        torch.tensor([700, 30]), torch.randn(2, 5, 8, generator=dice), torch.randn(2, 4, 2, 8, generator=dice),
+        torch.tensor([8, 20]),
+    )  # fmt: skip
+    old, new = (model.part("autoencoder").eval() for model in (plain, grown))
+    with torch.no_grad():
+        for before, after in zip(old.encode(pixels), new.encode(pixels), strict=True):
+            assert torch.allclose(before, after[:, :4], atol=1e-5) and float(after[:, 4:].std()) > 0
+        mean = new.encode(pixels)[0]
+        assert torch.allclose(old.decode(mean[:, :4]), new.decode(mean), atol=1e-5)
+        before = plain.part("unet").eval()(torch.cat([x[:, :4], concat[:, :4]], 1), *rest)
+        after = grown.part("unet").eval()(torch.cat([x, concat], 1), *rest)
+    assert torch.equal(before, after[:, :4]) and not after[:, 4:].any()
+
+    stages = [{**SMALL["stages"][0], "lr": 0.01, "warmup": 0}, {**SMALL["stages"][3], "lr": 0.01, "warmup": 0}]
+    trainer = Trainer(small_recipe(model={}, initial=[str(taught)], grow=more, stages=stages), tmp_path, "cpu")
+    trainer.run()
+    unet, autoencoder = trainer.model.part("unet"), trainer.model.part("autoencoder")
+    assert autoencoder.decoder.conv_in.weight[:, 4:].any() and unet.out[2].weight[4:].any()
+    first = unet.input_blocks[0][0].weight
+    assert first[:, 4:6].any() and first[:, 10:12].any()
+    assert load_checkpoint(tmp_path / "model.safetensors").configs["unet"].out_channels == 6  # type: ignore[union-attr]
+
+
+def test_a_unet_that_does_not_read_the_latents_is_not_trained(taught: Path, tmp_path: Path) -> None:
+    more = {"autoencoder": {"z_channels": 6, "embed_dim": 6}}
+    trainer = Trainer(only("joint", model={}, initial=[str(taught)], grow=more), tmp_path, "cpu")
+    with pytest.raises(InputError, match="reads latents of 4 channels, and the autoencoder makes 6; let both grow"):
+        trainer.run()
+
+
 def test_what_has_grown_learns_and_is_saved(taught: Path, tmp_path: Path) -> None:
     recipe = only("joint", steps=2, lr=0.01, warmup=0, train=["unet"], model={}, initial=[str(taught)], grow=GROWN)
     Trainer(recipe, tmp_path, "cpu").run()
@@ -126,6 +164,9 @@ def test_a_grown_file_does_not_grow_again(taught: Path, tmp_path: Path) -> None:
         ),
         ({"autoencoder": {"channel_mult": [2]}}, r"grown autoencoder lacks \d+ of the loaded one's tensors"),
         ({"unet": {"attention_level": [0]}}, "unknown setting: 'attention_level'"),
+        ({"unet": {"out_channels": 6}}, "has in_channels 8 and out_channels 6; let both grow alike, from 8 and 4"),
+        ({"autoencoder": {"z_channels": 2, "embed_dim": 2}}, "has z_channels 2 and embed_dim 2; let both grow alike"),
+        ({"autoencoder": {"channel_mult": [1, 4], "z_channels": 6, "embed_dim": 6}}, "of shape"),
         ({"control": {"depth": 1}}, "grows a control, and its initial files have none; they have"),
     ],
 )
