@@ -69,6 +69,20 @@ def generate(
     last: Tensor | None = None,
 ) -> Tensor:
     """Pictures [B,3,H,W] and captions -> clips [B,3,T,H,W]; with `last`, from the pictures to these."""
+    return decode(model, generate_latents(model, pictures, captions, fs, frames, dials, last))
+
+
+@torch.no_grad()
+def generate_latents(
+    model: Model,
+    pictures: Tensor,
+    captions: Sequence[str],
+    fs: Tensor,
+    frames: int,
+    dials: Dials = Dials(),
+    last: Tensor | None = None,
+) -> Tensor:
+    """The same before it is decoded: scaled latents [B,c,T,h,w]."""
     was_training = [module.training for module in model.parts.values()]
     for module in model.parts.values():
         module.eval()
@@ -127,4 +141,4 @@ def generate(
         z = sample(reinitialise(z, start, fresh, schedule, dials.start_step))
     for module, training in zip(model.parts.values(), was_training, strict=True):
         module.train(training)
-    return decode(model, z)
+    return z

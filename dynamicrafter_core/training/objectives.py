@@ -1,6 +1,6 @@
 """What is minimised in each kind of stage; every loss is a mean over the clips, with figures for the log."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from .model import Model, latents_before
 from .motions import MOTIONS
 from .recipe import Stage, Timesteps
 from .seeds import Word, normal, uniform
+
+if TYPE_CHECKING:
+    from .answers import Answers
 
 _SHIFT, _ZOOM = 1.0, 0.1  # at most: pixels of the latent, and share of the size
 Rows = list[tuple[Word, ...]]
@@ -59,9 +62,11 @@ def autoencoder_loss(
     rows: Rows,
     before: Autoencoder | None = None,
     critic: Critic | None = None,
+    answers: "Answers | None" = None,
 ) -> tuple[Tensor, Figures]:
     """Reconstruction of every frame, edges included, and a light pull to a normal distribution; with an anchor, a pull to the
-    latents of the autoencoder `before` too, and with a critic, detail that it takes for true."""
+    latents of the autoencoder `before` too, and with a critic, detail that it takes for true. `answers` are decoded in place of what
+    is encoded."""
     autoencoder = model.part("autoencoder")
     dtype = next(autoencoder.parameters()).dtype
     chosen = uniform([(*row, "frame") for row in rows], max(1, stage.frames))
@@ -72,6 +77,8 @@ def autoencoder_loss(
     wanted = mean if before is None else latents_before(before, autoencoder, pixels)
     noise = normal([(*row, "posterior") for row in rows], max(1, stage.frames), *mean.shape[1:]).flatten(0, 1)
     latents = mean + (0.5 * logvar).exp() * noise.to(mean)
+    if answers is not None:
+        latents = answers.stand_in(latents.unflatten(0, index.shape), index).flatten(0, 1)
     if stage.equivariance:
         latents, pixels = _moved(latents, pixels, stage, rows)
     made = autoencoder.decode(latents).float()

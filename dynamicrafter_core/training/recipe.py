@@ -85,6 +85,8 @@ class Stage:
     kl: float = 1e-6  # autoencoder
     perceptual: float = 1.0
     adversarial: float = 0.0  # weight of what a critic misses, which learns beside the autoencoder; 0: no critic
+    answers: float = 0.0  # share of clips whose latents are not encoded, but made by the UNet from their first frame
+    answer_steps: int = 4  # of sampling them
     equivariance: float = 0.0  # share of pictures whose latents are moved a little before they are decoded
 
 
@@ -167,10 +169,11 @@ def _stage(raw: Any, where: str) -> Stage:
     check_integer(f"{where}: steps", stage.steps, 1, 10**9)
     check_integer(f"{where}: batch", stage.batch, 1, 10**6)
     check_integer(f"{where}: reuse", stage.reuse, 1, 10**6)
+    check_integer(f"{where}: answer_steps", stage.answer_steps, 1, 1000)
     check_integer(f"{where}: timesteps.high", timesteps.high, timesteps.low, 999)
     check_integer(f"{where}: distillation.steps", distillation.steps, 1, 1000)
     check_integer(f"{where}: distillation.substeps", distillation.substeps, 1, 1000)
-    for name in ("vdg", "random_frame", "interpolate", "loop", "dropout", "last_lr", "equivariance"):
+    for name in ("vdg", "random_frame", "interpolate", "loop", "dropout", "last_lr", "equivariance", "answers"):
         check_number(f"{where}: {name}", getattr(stage, name), 0, 1)
     for name in ("lr", "anchor", "adversarial"):
         check_number(f"{where}: {name}", getattr(stage, name), 0)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..devices import DTYPES, pick_device, pick_training_dtype
 from ..errors import InputError
+from .answers import answer
 from .checkpointing import checkpoint_stages
 from .clips import Clips
 from .critic import Critic
@@ -140,7 +141,7 @@ class Trainer:
     def _stage(self, stage: Stage, deadline: float | None) -> bool:
         """True when the stage is done, False when time is up."""
         recipe, ranks = self.recipe, self.ranks
-        if stage.objective in SAMPLED:
+        if stage.objective in SAMPLED or stage.answers:
             check_latents(self.model)
         source = make_source({**recipe.data, **stage.data}, recipe.seed, self.device)
         heads = self._heads(stage)
@@ -206,7 +207,8 @@ class Trainer:
                 case "autoencoder":
                     before = self.before.part("autoencoder") if self.before is not None and stage.anchor else None
                     critic = heads if isinstance(heads, Critic) else None
-                    loss, figures = autoencoder_loss(self.model, batch, stage, rows, before, critic)
+                    answers = answer(self.model, batch, stage, rows) if stage.answers else None
+                    loss, figures = autoencoder_loss(self.model, batch, stage, rows, before, critic, answers)
                 case "towers":
                     assert isinstance(heads, TowerHeads)
                     loss, figures = towers_loss(self.model, heads, batch, rows)
