@@ -17,7 +17,7 @@ from .terminal import notes
 DESCRIPTION = """\
 Make many clips, from a .jsonl or .csv file of jobs or from a folder of pictures. The same command resumes a batch
 that was stopped or killed: finished jobs are not made again. Press Ctrl-C once to stop after the clips being made,
-twice to stop at once.
+twice to stop at their next step.
 """
 EXAMPLE = """\
 example:
@@ -181,14 +181,14 @@ def _in_words(seconds: float) -> str:
 
 @contextmanager
 def stopping(stop: Event, line: Line) -> Iterator[None]:
-    """Ctrl-C, or the end of a session: first finish what is being made, then stop at once."""
+    """Ctrl-C, or the end of a session: first finish what is being made, then stop at its next step."""
 
     def once(*_: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
         line.tell(
-            "Stopping after the clips being made; the same command resumes from here. Ctrl-C again stops at once."
+            "Stopping after the clips being made; the same command resumes from here. Ctrl-C again stops at their next step."
         )
 
     previous = {each: signal.signal(each, once) for each in (signal.SIGINT, signal.SIGTERM)}

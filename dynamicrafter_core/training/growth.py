@@ -39,7 +39,7 @@ def grow(part: PartName, loaded: nn.Module, given: Mapping[str, Any]) -> nn.Modu
     grown = build(replace(config, **given), None, "cpu")
     initialise(part, grown)
     old, new = _by_place(loaded), _by_place(grown)
-    more_channels = any(name in given for name in _CHANNELS[part])
+    more_channels = any(name in given for name in _CHANNELS.get(part, ()))
     if lost := sorted(set(old) - set(new)):
         raise InputError(
             f"The recipe's grown {part} lacks {len(lost)} of the loaded one's tensors, such as {lost[0]}; its figures are "
@@ -71,6 +71,8 @@ def check_growing(part: PartName, config: Any, given: Mapping[str, Any]) -> None
             f"The {wrong[0]} of a loaded {part} cannot grow; these can: {growing}. To train a new {part}, give its "
             "figures in `model`."
         )
+    if part not in _CHANNELS:
+        return
     first, second = _CHANNELS[part]
     old, new = ({name: figures.get(name, getattr(config, name)) for name in (first, second)} for figures in ({}, given))
     if new[first] * old[second] != new[second] * old[first] or new[first] < old[first]:

@@ -25,7 +25,7 @@ from ..part_names import PARTS, PREFIXES, PartName
 from ..tensor_files import write_tensors
 from .growth import check_growing, grow
 from .initial import initialise
-from .recipe import Recipe, Stage, recipes_folder
+from .recipe import Recipe, recipes_folder
 from .seeds import seed_of
 
 _COUNTS, _MOST_LAYERS, _MOST = ("layers", "depth", "res_blocks"), 64, 2**20  # of a recipe's figures
@@ -141,11 +141,16 @@ def make_model(recipe: Recipe, device: torch.device, dtype: torch.dtype, *, grow
     return change_model(Model(family, parts), recipe.grow if grown else {}, recipe.figures, recipe.seed)
 
 
-def check_changes(model: Model, stages: Sequence[Stage]) -> None:
+def check_changes(model: Model, recipe: Recipe) -> None:
     """What stages will change, before hours have passed until the one that cannot."""
     configs = {part: _config(module) for part, module in model.parts.items()}
-    for stage in stages:
-        for name, given in stage.grow.items():
+    for stage in recipe.stages:
+        growing = recipe.growth_before(stage)
+        if stage.align and "embed_dim" in growing.get("autoencoder", {}):
+            raise InputError(
+                f"Stage {stage.name} aligns latents of more channels with those before them; give it an anchor instead."
+            )
+        for name, given in growing.items():
             part = _growing_part(name, model)
             grown = _configure(part, {**asdict(configs[part]), **given})
             check_growing(part, configs[part], given)

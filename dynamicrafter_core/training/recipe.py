@@ -117,6 +117,11 @@ class Recipe:
     def total_steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
 
+    def growth_before(self, stage: Stage) -> dict[str, dict[str, Any]]:
+        """Part -> figures that change as the stage begins; before the first, those of the recipe too."""
+        given = [self.grow if stage is self.stages[0] else {}, stage.grow]
+        return {part: {**given[0].get(part, {}), **given[1].get(part, {})} for part in {**given[0], **given[1]}}
+
 
 def recipes_folder() -> Path:
     return Path(__file__).parent.parent / "embedded"

@@ -53,7 +53,7 @@ class Trainer:
         self.ranks = Ranks(self.device)
         self.dtype = pick_training_dtype(recipe.precision, self.device)
         self.model: Model = make_model(recipe, self.device, self.dtype, grown=False)
-        check_changes(self.model, recipe.stages)
+        check_changes(self.model, recipe)
         self.folder = RunFolder(folder, recipe.source)
         self.position = Position()
         self.samples: list[tuple[str, Tensor]] = []
@@ -93,8 +93,7 @@ class Trainer:
                 )
             found = copy.deepcopy(self.model.part("autoencoder")).requires_grad_(False)
             self.before = Model(self.model.family, {"autoencoder": found})
-        growing = {**(recipe.grow if index == 0 else {}), **stage.grow}
-        self.model = change_model(self.model, growing, stage.figures, recipe.seed)
+        self.model = change_model(self.model, recipe.growth_before(stage), stage.figures, recipe.seed)
         self.schedule = self.model.family.schedule()
 
     def _load_model(self) -> None:

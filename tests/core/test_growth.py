@@ -175,6 +175,17 @@ def test_what_cannot_grow_is_refused(taught: Path, grow: dict[str, Any], words: 
         loaded(taught, grow=grow)
 
 
+def test_growing_by_nothing_changes_nothing(taught: Path) -> None:
+    assert torch.equal(answer(loaded(taught, grow={"text": {}, "unet": {}})), answer(loaded(taught)))
+
+
+def test_a_recipe_and_its_first_stage_grow_the_model_together(taught: Path, tmp_path: Path) -> None:
+    stages = [{**SMALL["stages"][3], "grow": {"unet": {"res_blocks": 2}}}]
+    both = small_recipe(model={}, initial=[str(taught)], grow={"unet": {"attention_levels": [0, 1]}}, stages=stages)
+    config = Trainer(both, tmp_path, "cpu").model.part("unet").config
+    assert config.attention_levels == (0, 1) and config.res_blocks == 2
+
+
 def test_a_part_that_is_made_anew_does_not_grow() -> None:
     with pytest.raises(InputError, match="grows a unet, and its initial files have none"):
         make_model(small_recipe(grow=GROWN), CPU, torch.float32)
@@ -316,6 +327,10 @@ def test_a_model_under_a_lora_does_not_grow_in_a_stage() -> None:
         ({"grow": {"control": {"depth": 1}}}, "A stage grows a control, and the recipe's model has none; it has"),
         ({"grow": {"unet": {"res_blocks": -1}}}, "res_blocks"),
         ({"figures": {"widht": 16}}, "figures contain widht"),
+        (
+            {"align": True, "grow": {"autoencoder": {"z_channels": 6, "embed_dim": 6}}},
+            "Stage joint aligns latents of more channels with those before them; give it an anchor instead",
+        ),
         ({"figures": {"width": "16"}}, "the width '16'; give"),
     ],
 )
