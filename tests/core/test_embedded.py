@@ -15,7 +15,7 @@ from dynamicrafter_core.training.clips import MovedClips, ProceduralClips
 from dynamicrafter_core.training.evaluate import evaluate_autoencoder, evaluate_motion, opposite_captions
 from dynamicrafter_core.training.generate import Dials, generate
 from dynamicrafter_core.training.measures import psnr
-from dynamicrafter_core.training.model import Model, load_model
+from dynamicrafter_core.training.model import Model, change_model, load_model, make_model
 from dynamicrafter_core.training.motions import MOTIONS
 from dynamicrafter_core.training.recipe import parse_recipe
 
@@ -37,11 +37,10 @@ def model() -> Model:
 
 
 @pytest.fixture(scope="module")
-def held_out(metadata: dict[str, str]) -> Any:
-    """Held-out clips: one of each kind of motion that it was taught."""
-    data = json.loads(metadata["recipe"])["data"]
-    motions = data["motions"]
-    source = ProceduralClips(data["height"], data["width"], data["frames"], motions)
+def held_out(metadata: dict[str, str], model: Model) -> Any:
+    """Held-out clips: one of each kind of motion that its recipe begins with."""
+    motions = json.loads(metadata["recipe"])["data"]["motions"]
+    source = ProceduralClips(model.family.height, model.family.width, model.family.frames, motions)
     return source("held-out", range(500, 500 + len(motions)), motions=motions, fs=[12] * len(motions))
 
 
@@ -53,6 +52,17 @@ def test_it_is_small_and_carries_its_recipe_licence_and_command(metadata: dict[s
     recipe = parse_recipe(json.loads(metadata["recipe"]))
     assert int(metadata["seed"]) == recipe.seed
     assert int(metadata["steps"]) == recipe.total_steps()
+
+
+def test_its_recipe_makes_a_model_of_its_shapes(metadata: dict[str, str], model: Model) -> None:
+    recipe = parse_recipe(json.loads(metadata["recipe"]))
+    made = make_model(recipe, torch.device("cpu"), torch.float32, grown=False)
+    for stage in recipe.stages:
+        made = change_model(made, recipe.growth_before(stage), stage.figures, recipe.seed)
+    shapes = [{name: tensor.shape for name, tensor in each.state().items()} for each in (made, model)]
+    assert shapes[0] == shapes[1]
+    for figure in ("width", "height", "frames", "steps", "cfg", "fs_default", "modes"):
+        assert getattr(made.family, figure) == getattr(model.family, figure)
 
 
 def test_its_log_goes_from_the_first_stage_to_the_last_step(metadata: dict[str, str]) -> None:
