@@ -5,6 +5,7 @@ from __future__ import annotations
 from example_parts import (
     ANIMATE,
     DUSK_NOTE,
+    EMBEDDED_SIDE,
     IMAGE_NOTE,
     INTERPOLATE,
     SEED,
@@ -88,7 +89,7 @@ def refine_large(graph: Graph) -> None:
     large = graph.add("ImageScaleBy", 4, title="Twice the size", image=small, upscale_method="bicubic", scale_by=2.0)[
         "IMAGE"
     ]
-    guided = guide(graph, loaded, image, texts, "animate", 5, width=128, height=128)
+    guided = guide(graph, loaded, image, texts, "animate", 5, width=2 * EMBEDDED_SIDE, height=2 * EMBEDDED_SIDE)
     save(graph, make_over(graph, loaded, large, guided, 0.4, 6, "Refine"), "refine_large", 7)
     graph.note(
         f"""
@@ -102,7 +103,7 @@ scaled picture lacks.
 - **denoise:** 0.2 to 0.5. More makes new motion, which falls apart at a size the model was not trained on.
 
 Limits: at twice the side, a pass takes four times the work, and more than that in attention. Above its own size a model
-repeats shapes, so the denoise stays low. The `embedded` model (64x64) at 128 shows only the principle.
+repeats shapes, so the denoise stays low. The `embedded` model ({EMBEDDED_SIDE}x{EMBEDDED_SIDE}) at {2 * EMBEDDED_SIDE} shows only the principle.
 
 {embedded_note(ANIMATE)} {IMAGE_NOTE}
 """,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import hosts
 from graph import Graph, Node, Output
 
 EXAMPLE = "example.png"  # every ComfyUI has it in its input folder
 HUB = "https://huggingface.co"
 EMBEDDED = "embedded"
+FIGURES = json.loads((hosts.ROOT / "dynamicrafter_core" / "embedded" / "embedded.json").read_text())[
+    "figures"
+]  # its own
+EMBEDDED_SIDE = FIGURES["width"]  # of its videos, which are square
 FILES = {  # released files that the notes speak of -> where they are published
     "dynamicrafter_512.ckpt": "Doubiiu/DynamiCrafter_512",
     "dynamicrafter_512_interp.ckpt": "Doubiiu/DynamiCrafter_512_Interp",
@@ -52,8 +58,8 @@ def download(file: str) -> dict[str, str]:
 
 def embedded_note(checkpoint: str) -> str:
     return (
-        "It runs as it is: `embedded` is the small model that comes with the pack (64x64 pixels; it pans, zooms, darkens and "
-        f"brightens, and knows no other words). For real videos, use {file_note(checkpoint)}: choose it in **checkpoint** "
+        f"It runs as it is: `embedded` is the small model that comes with the pack ({EMBEDDED_SIDE}x{EMBEDDED_SIDE} pixels; it pans, zooms, "
+        f"darkens and brightens, and knows no other words). For real videos, use {file_note(checkpoint)}: choose it in **checkpoint** "
         "and describe in the prompt what should happen. Steps of 0 and guidance of -1 mean the chosen model's published values."
     )
 

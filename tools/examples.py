@@ -9,6 +9,7 @@ from editing_examples import merge_parts, refine_large, sketch_inbetween, video_
 from example_parts import (
     ANIMATE,
     DUSK_NOTE,
+    FIGURES,
     FLIP_NOTE,
     FLY,
     GENERATE,
@@ -172,8 +173,8 @@ def native_ksampler_with_lora(graph: Graph) -> None:
         negative=guided["negative"],
         latent_image=guided["LATENT"],
         seed=SEED,
-        steps=15,
-        cfg=2.0,
+        steps=FIGURES["steps"],
+        cfg=FIGURES["cfg"],
         sampler_name="euler",
         scheduler="simple",
     )

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 FILE = EMBEDDED / "model.safetensors"
 DIALS = Dials(steps=10)
+SIDE = 64  # of its clips
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_its_log_goes_from_the_first_stage_to_the_last_step(metadata: dict[str, 
 
 def test_it_is_of_the_family_and_holds_all_parts(model: Model) -> None:
     family = model.family
-    assert (family.name, family.width, family.height, family.frames) == ("dynamicrafter_512", 64, 64, 16)
+    assert (family.name, family.width, family.height, family.frames) == ("dynamicrafter_512", SIDE, SIDE, 16)
     assert family.parameterization == FAMILIES["dynamicrafter_512"].parameterization
     assert set(model.parts) == {"unet", "projector", "autoencoder", "text", "vision"}
 
@@ -119,6 +120,6 @@ def test_the_library_finds_it_by_name_and_repeats_itself(held_out: MovedClips) -
     picture = ((held_out.pixels[0, :, 0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
     pipeline = Pipeline("embedded")
     first, again, other = (pipeline.animate(picture, "zoom in", seed=seed, steps=2).frames for seed in (1, 1, 2))
-    assert first.shape == (16, 64, 64, 3)
+    assert first.shape == (16, SIDE, SIDE, 3)
     assert torch.equal(torch.as_tensor(first), torch.as_tensor(again))
     assert not torch.equal(torch.as_tensor(first), torch.as_tensor(other))

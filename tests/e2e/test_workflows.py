@@ -15,9 +15,8 @@ import hosts
 import numpy as np
 import pytest
 import repository
+from example_parts import EMBEDDED_SIDE as SIDE
 from standins import HEIGHT, WIDTH
-
-SIDE = 64  # of the embedded model's videos
 
 # frames, fps, width, height of each video
 EXPECTED = {
