@@ -11,10 +11,9 @@ from graph import Graph, Node, Output
 EXAMPLE = "example.png"  # every ComfyUI has it in its input folder
 HUB = "https://huggingface.co"
 EMBEDDED = "embedded"
-FIGURES = json.loads((hosts.ROOT / "dynamicrafter_core" / "embedded" / "embedded.json").read_text())[
-    "figures"
-]  # its own
-EMBEDDED_SIDE = FIGURES["width"]  # of its videos, which are square
+EMBEDDED_RECIPE = hosts.ROOT / "dynamicrafter_core" / "embedded" / "embedded.json"
+EMBEDDED_FIGURES = json.loads(EMBEDDED_RECIPE.read_text(encoding="utf-8"))["figures"]
+EMBEDDED_SIDE = EMBEDDED_FIGURES["width"]  # of its videos, which are square
 FILES = {  # released files that the notes speak of -> where they are published
     "dynamicrafter_512.ckpt": "Doubiiu/DynamiCrafter_512",
     "dynamicrafter_512_interp.ckpt": "Doubiiu/DynamiCrafter_512_Interp",

@@ -9,7 +9,7 @@ from editing_examples import merge_parts, refine_large, sketch_inbetween, video_
 from example_parts import (
     ANIMATE,
     DUSK_NOTE,
-    FIGURES,
+    EMBEDDED_FIGURES,
     FLIP_NOTE,
     FLY,
     GENERATE,
@@ -173,8 +173,8 @@ def native_ksampler_with_lora(graph: Graph) -> None:
         negative=guided["negative"],
         latent_image=guided["LATENT"],
         seed=SEED,
-        steps=FIGURES["steps"],
-        cfg=FIGURES["cfg"],
+        steps=EMBEDDED_FIGURES["steps"],
+        cfg=EMBEDDED_FIGURES["cfg"],
         sampler_name="euler",
         scheduler="simple",
     )

@@ -270,7 +270,7 @@ def attend_in_rows(q: Tensor, k: Tensor, v: Tensor, heads: int, **more: Any) -> 
 def _attend_plainly(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """The fused kernel's way back in bf16 takes a CPU ten times as long as its way forth: half of a whole training step."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
+    weights = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).softmax(-1)
     return (weights @ v).transpose(1, 2).flatten(2)
 
 

@@ -8,7 +8,7 @@ import torch
 from dynamicrafter_core.families import FAMILIES
 from dynamicrafter_core.training.recipe import read_recipe
 
-OWN = read_recipe("embedded").figures
+EMBEDDED = read_recipe("embedded").figures
 SCALE = 0.18215
 
 
@@ -161,7 +161,11 @@ def test_a_branch_that_vanishes_is_not_run(by_text, by_image, passes, load, scen
 
 @pytest.mark.parametrize(
     ("variant", "steps", "cfg"),
-    [("dynamicrafter_256", 50, 7.5), ("videocrafter2_t2v_512", 50, 12.0), ("embedded", OWN["steps"], OWN["cfg"])],
+    [
+        ("dynamicrafter_256", 50, 7.5),
+        ("videocrafter2_t2v_512", 50, 12.0),
+        ("embedded", EMBEDDED["steps"], EMBEDDED["cfg"]),
+    ],
 )
 def test_what_is_not_asked_for_is_the_models_own(variant, steps, cfg, load, scene, sample) -> None:
     made = scene(load(variant), frames=2)
